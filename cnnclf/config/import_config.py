@@ -141,6 +141,13 @@ class ImportConfig(CommandConfig):
     group_near_duplicates: bool = setting(
         True, "Keep images that are almost equal in one split, if a split is made."
     )
+    keep_splits: Path | None = setting(
+        None,
+        "Dataset whose images stay in their split, such as an earlier import of this source; only "
+        "new images are split.",
+        unset="all images are split",
+        metavar="DATASET",
+    )
     seed: int = setting(0, "Random seed of the split.", ge=0)
     copy_images: bool = setting(False, "Copy images into the dataset instead of referring to them.")
     classes_file: Path | None = setting(

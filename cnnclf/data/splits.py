@@ -89,6 +89,7 @@ def assign_splits(
     classes: int,
     fractions: Fractions,
     seed: int,
+    known: npt.NDArray[np.int8] | None = None,
 ) -> npt.NDArray[np.int8]:
     """Assign images to splits, stratified by class, with no unit in two splits.
 
@@ -106,6 +107,8 @@ def assign_splits(
         classes: Number of classes.
         fractions: Fractions of train, val and test; sum 1.
         seed: Random seed, 0 or more.
+        known: int8 [N], index into `SPLITS` of the images that stay where they are, which count for
+            the fractions, or -1; all images of a unit or none are known. None: none is.
 
     Returns:
         int8 [N], index into `SPLITS`. A class with fewer units than splits is in train first, then
@@ -119,6 +122,7 @@ def assign_splits(
         units,
         _rank_units(units, digests, seed),
         _find_quotas(class_indices, units, classes=classes, fractions=fractions),
+        np.full(len(units), -1, np.int8) if known is None else known,
     )
     division.place_large_units()
     division.place_single_images()
@@ -196,24 +200,33 @@ class _Division:
         units: int64 [N].
         ranks: int64 [N], the order in which units are placed.
         quotas: int64 [3, classes], the images of each class that each split should get.
+        known: int8 [N], the split of images that stay in it, or -1.
     """
 
     def __init__(
-        self, class_indices: npt.NDArray[np.int32], units: Ids, ranks: Ids, quotas: Ids
+        self,
+        class_indices: npt.NDArray[np.int32],
+        units: Ids,
+        ranks: Ids,
+        quotas: Ids,
+        known: npt.NDArray[np.int8],
     ) -> None:
-        self.splits = np.full(len(units), -1, np.int8)
+        self.splits = known.copy()
+        self._is_new = known < 0
         self._classes = class_indices
         self._units = units
         self._ranks = ranks
         self._quotas = quotas
         self._reached = np.zeros_like(quotas)
+        kept = np.flatnonzero(~self._is_new)
+        np.add.at(self._reached, (known[kept], class_indices[kept]), 1)
         self._sizes = np.bincount(units, minlength=len(units))[units]
         self._by_unit = np.argsort(units, kind="stable")
         self._ordered = units[self._by_unit]
 
     def place_large_units(self) -> None:
         """Place the units of several images, the largest first."""
-        rows = np.flatnonzero(self._sizes > 1)
+        rows = np.flatnonzero((self._sizes > 1) & self._is_new)
         rows = rows[np.lexsort((self._units[rows], self._ranks[rows], -self._sizes[rows]))]
         borders = np.flatnonzero(np.diff(self._units[rows], prepend=-1)).tolist()
         closed = ~self._quotas.any(axis=1)
@@ -233,7 +246,7 @@ class _Division:
 
     def place_single_images(self) -> None:
         """Fill each class up to its quota."""
-        rows = np.flatnonzero(self._sizes == 1)
+        rows = np.flatnonzero((self._sizes == 1) & self._is_new)
         rows = rows[np.lexsort((self._ranks[rows], self._classes[rows]))]
         counts = np.bincount(self._classes[rows], minlength=self._quotas.shape[1])
         start = 0
@@ -263,7 +276,7 @@ class _Division:
     ) -> None:
         """Move the smallest unit of a class that its split can spare to `target`."""
         best: tuple[tuple[int, int], Ids, npt.NDArray[np.int32], int] | None = None
-        for unit in np.unique(self._units[self._classes == index]).tolist():
+        for unit in np.unique(self._units[(self._classes == index) & self._is_new]).tolist():
             members = self._members(unit)
             found = np.unique(self._classes[members])
             origin = int(self.splits[members[0]])

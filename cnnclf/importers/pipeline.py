@@ -21,7 +21,7 @@ from cnnclf.config import ImportConfig
 from cnnclf.data.checks import find_duplicates
 from cnnclf.data.croissant import CROISSANT_NAME
 from cnnclf.data.description import DATASET_NAME, MANIFEST_NAME
-from cnnclf.data.manifest import SKIPPED_NAME, Counts, is_dataset, save_dataset
+from cnnclf.data.manifest import SKIPPED_NAME, Counts, is_dataset, load_dataset, save_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, read_rows
 from cnnclf.data.manifest_versions import OWN_FILES
 from cnnclf.errors import DataError, UsageError
@@ -122,7 +122,8 @@ def run_import(
 
     Raises:
         UsageError: `out` is not empty.
-        DataError: There are no images of at least two labels.
+        DataError: There are no images of at least two labels, or the dataset whose splits are kept
+            cannot be read.
         DeviceError: The disk is full.
         RunError: `out` cannot be written.
     """
@@ -130,6 +131,7 @@ def run_import(
     started_ns = time.time_ns()
     source, out = source.absolute(), Path(os.path.abspath(out))  # noqa: PTH100
     _check_free(out, source=source.path, overwrite=overwrite)
+    earlier = None if options.keep_splits is None else load_dataset(options.keep_splits)
     for left in remove_leftovers(out.parent, kind=_UNFINISHED):
         progress.note(f"removed {left}, which an import that was killed left")
     with _staging(out) as staging:
@@ -141,7 +143,11 @@ def run_import(
         scan = scan_images(listing, staging, copies=copies, options=options, progress=progress)
         labels = _settle_labels(listing, scan, source=source, least=1 if options.one_class else 2)
         division = split_images(
-            scan.columns, labels, gray=_open_gray(staging / GRAY_NAME), options=options
+            scan.columns,
+            labels,
+            gray=_open_gray(staging / GRAY_NAME),
+            options=options,
+            earlier=earlier,
         )
         (staging / GRAY_NAME).unlink()
         duplicates = find_duplicates(

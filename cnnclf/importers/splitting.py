@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnclf.config import DEFAULT_SPLIT, ImportConfig
+from cnnclf.data.manifest import Dataset
 from cnnclf.data.manifest_rows import SPLITS
-from cnnclf.data.splits import Fractions, Ids, assign_splits, check_fractions, join_units
+from cnnclf.data.splits import Fractions, Ids, Keys, assign_splits, check_fractions, join_units
 from cnnclf.importers.sample_columns import SampleColumns
 from cnnclf.names import count_of, name_some
 from cnnclf.quality.twins import find_near_pairs
@@ -56,17 +57,20 @@ def split_images(
     *,
     gray: npt.NDArray[np.uint8],
     options: ImportConfig,
+    earlier: Dataset | None = None,
 ) -> Division:
     """Keep the split of the source if it has one, or else make one.
 
     A source with train only has no split; with train and test, a tenth of train becomes val;
-    without test, the split stays as it is. `options.split` overrides the source.
+    without test, the split stays as it is. `options.split` overrides the source, and an
+    earlier dataset both.
 
     Args:
         columns: The images.
         labels: In the order of the class indices.
         gray: uint8 [N, 32, 32], of which near duplicates are found; [0, 32, 32] for none.
         options: Options of the import.
+        earlier: A dataset whose images stay in their split.
     """
     check_fractions(options.split or DEFAULT_SPLIT)
     contents = join_units(columns.files, columns.pixels)
@@ -79,14 +83,22 @@ def split_images(
         pairs = find_near_pairs(gray, contents, usable=every, mirrored=False).rows
         near = _join_near(units, pairs)
     splitter = _Splitter(columns, labels, units, near=near, seed=options.seed)
-    if options.split is not None or present <= {"train"}:
+    if options.split is not None or earlier is not None or present <= {"train"}:
         fractions = options.split or DEFAULT_SPLIT
         notes, warnings = [], []
+        option = "--split" if earlier is None else "--keep-splits"
         if present == {"train"}:
             notes.append("the source has train but neither val nor test: all of it is split again")
         elif present:
-            warnings.append("--split replaces the split of the source")
-        splits = splitter.make(np.arange(len(columns)), fractions)
+            warnings.append(f"{option} replaces the split of the source")
+        if earlier is None:
+            splits = splitter.make(np.arange(len(columns)), fractions)
+        else:
+            known = _find_earlier(columns.files, earlier)
+            splits = splitter.extend(known, fractions)
+            count = int((known >= 0).sum())
+            text = f"{count:,} of the {len(known):,} images stay in their split of {earlier.place}"
+            (notes if count else warnings).append(text)
         notes += splitter.notes
         warnings += [*_report_absent(fractions), *splitter.report_missing(splits, fractions)]
         return Division(splits, "made", contents, notes, warnings)
@@ -135,6 +147,24 @@ def _keep(
     return Division(splits, kind, contents, notes, warnings)
 
 
+def _find_earlier(files: Keys, earlier: Dataset) -> npt.NDArray[np.int8]:
+    """Return the split that each image has in another dataset, int8 [N]; -1 if it has none.
+
+    Args:
+        files: Hashes of the bytes of the files, as in `SampleColumns`.
+        earlier: The other dataset; an image that is in several of its splits counts for the first.
+    """
+    digests = bytes.fromhex("".join(digest[:32] for digest in earlier.manifest.sha256))
+    keys = np.frombuffer(digests, "<u8").reshape(-1, 2).astype(np.uint64)
+    splits = earlier.manifest.splits
+    _, ids = np.unique(np.concatenate([keys, files]), axis=0, return_inverse=True)
+    found = np.full(len(ids), len(SPLITS), np.int8)
+    used = np.flatnonzero(splits >= 0)
+    np.minimum.at(found, ids[used], splits[used])
+    known = found[ids[len(keys) :]]
+    return np.where(known < len(SPLITS), known, -1).astype(np.int8)
+
+
 def _report_absent(fractions: Fractions) -> list[str]:
     """Report what it means that a split gets no images."""
     _, val, test = fractions
@@ -173,7 +203,29 @@ class _Splitter:
         self.notes += _report_near(self._near[rows], self._units[rows], splits=plain)
         return self._assign(rows, self._near, fractions)
 
-    def _assign(self, rows: Ids, ids: Ids, fractions: Fractions) -> npt.NDArray[np.int8]:
+    def extend(self, known: npt.NDArray[np.int8], fractions: Fractions) -> npt.NDArray[np.int8]:
+        """Split the images whose split is not known.
+
+        Args:
+            known: int8 [N], index into `SPLITS` or -1. Images of one unit may be in several splits;
+                those that come to it go to the first of these.
+            fractions: Of all images.
+        """
+        kept = known >= 0
+        first = np.full(len(known), len(SPLITS), np.int8)
+        np.minimum.at(first, self._near[kept], known[kept])
+        joined = first[self._near]
+        known = np.where(kept | (joined == len(SPLITS)), known, joined)
+        return self._assign(np.arange(len(known)), self._near, fractions, known=known)
+
+    def _assign(
+        self,
+        rows: Ids,
+        ids: Ids,
+        fractions: Fractions,
+        *,
+        known: npt.NDArray[np.int8] | None = None,
+    ) -> npt.NDArray[np.int8]:
         _, units = np.unique(ids[rows], return_inverse=True)
         return assign_splits(
             self._class_indices[rows],
@@ -182,6 +234,7 @@ class _Splitter:
             classes=len(self._labels),
             fractions=fractions,
             seed=self._seed,
+            known=known,
         )
 
     def report_missing(self, splits: npt.NDArray[np.int8], fractions: Fractions) -> list[str]:

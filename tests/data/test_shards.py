@@ -103,3 +103,5 @@ def test_the_command(tmp_path: Path, cli: Cli, dataset: Dataset) -> None:
         refused = cli("import", dataset.directory, *more, *ignored)
         assert (refused.code, ignored[0] in refused.stderr) == (ExitCode.USAGE, True)
         assert not (tmp_path / "c").exists()
+    refused = cli("import", tmp_path, *more, "--keep-splits", dataset.directory)
+    assert (refused.code, "--keep-splits" in refused.stderr) == (ExitCode.USAGE, True)

@@ -36,6 +36,7 @@ def divide(
     fractions: Fractions = (0.7, 0.15, 0.15),
     seed: int = 0,
     names: list[str] | None = None,
+    known: npt.NDArray[np.int8] | None = None,
 ) -> tuple[npt.NDArray[np.int8], Ids]:
     digests = keys_of(names or [f"image {i}" for i in range(len(labels))])
     units = join_units(digests, keys_of(groups or [""] * len(labels)))
@@ -46,6 +47,7 @@ def divide(
         classes=max(labels, default=0) + 1,
         fractions=fractions,
         seed=seed,
+        known=known,
     )
     return splits, units
 
@@ -203,3 +205,35 @@ def test_bad_fractions_are_refused(fractions: Fractions) -> None:
     with pytest.raises(UsageError, match="add up to 1") as caught:
         check_fractions(fractions)
     assert "--split" in caught.value.hint
+
+
+@settings(max_examples=100)
+@given(images(), FRACTIONS, SEEDS, st.data())
+def test_known_images_stay_and_new_ones_join_no_unit_of_theirs(
+    found: tuple[list[int], list[str]], fractions: Fractions, seed: int, data: st.DataObject
+) -> None:
+    labels, groups = found
+    before, units = divide(labels, groups=groups, fractions=fractions, seed=seed)
+    stays = np.array(data.draw(st.lists(st.booleans(), min_size=80, max_size=80)), np.bool_)[units]
+    known = np.where(stays, before, -1).astype(np.int8)
+    after, _ = divide(labels, groups=groups, fractions=fractions, seed=seed + 1, known=known)
+    assert (after[stays] == before[stays]).all()
+    assert (after >= 0).all()
+    for unit in set(units.tolist()):
+        assert len(set(after[units == unit].tolist())) == 1
+
+
+def test_new_images_bring_the_fractions_back() -> None:
+    labels = [0] * 100 + [1] * 100
+    known = np.full(200, -1, np.int8)
+    known[:60] = 0  # of class 0, all in train so far
+    known[100:110] = 2
+    splits, _ = divide(labels, known=known)
+    counts = np.array([np.bincount(splits[:100]), np.bincount(splits[100:])])
+    assert counts.tolist() == [[70, 15, 15], [70, 15, 15]]
+
+
+def test_three_new_images_do_not_fill_every_split() -> None:
+    known = np.array([0] * 70 + [1] * 15 + [2] * 15 + [-1] * 3, np.int8)
+    splits, _ = divide([0] * 103, known=known)
+    assert splits[100:].tolist().count(0) == 2

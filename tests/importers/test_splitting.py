@@ -8,6 +8,7 @@ from PIL import Image
 
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.errors import DataError
 from cnnclf.importers import ImportReport, import_source
 from cnnclf.progress import Silent
 from tests.quality.drawn import draw_scene
@@ -99,3 +100,67 @@ def test_photos_that_were_augmented_before_stay_together(tmp_path: Path) -> None
         for path, split in zip(manifest.paths, manifest.splits.tolist(), strict=True)
     }
     assert len(places) == 24
+
+
+def test_images_of_an_earlier_dataset_keep_their_split(photos: Path) -> None:
+    """New ones are split; a copy of an old one, and a shot of its group, go with it."""
+    _, before = run(photos, group_regex=r"(\d+)", seed=3)
+    _add_scenes(photos, range(200, 240))
+    old = photos / "ball" / "000.png"
+    Image.open(old).resize((90, 90)).save(photos / "ball" / "999-again.png")
+    report, after = run(photos, group_regex=r"(\d+)", seed=4, keep_splits=before.directory)
+    then, now = (_find_splits(each) for each in (before, after))
+    assert {path: now[path] for path in then} == then
+    assert now["ball/999-again.png"] == then["ball/000.png"]
+    added = [now[path] for path in now.keys() - then.keys()]
+    assert len(added) == 41
+    assert set(added) == {0, 1, 2}
+    assert f"140 of the 181 images stay in their split of {before.directory}" in report.notes
+    _, free = run(photos, group_regex=r"(\d+)", seed=4)
+    assert {path: _find_splits(free)[path] for path in then} != then  # the seed is another one
+
+
+def test_a_dataset_can_be_replaced_by_its_larger_self(photos: Path) -> None:
+    _, before = run(photos)
+    then = _find_splits(before)
+    _add_scenes(photos, range(200, 210))
+    options = ImportConfig(keep_splits=before.directory, seed=9)
+    import_source(photos, before.directory, options=options, overwrite=True, progress=Silent())
+    now = _find_splits(load_dataset(before.directory))
+    assert len(now) == len(then) + 10
+    assert {path: now[path] for path in then} == then
+
+
+def test_it_replaces_the_split_of_the_source_and_says_if_nothing_is_known(
+    photos: Path, tmp_path: Path
+) -> None:
+    _, earlier = run(photos)
+    for split in ("train", "test"):
+        for label in ("ball", "box"):
+            folder = tmp_path / "others" / split / label
+            folder.mkdir(parents=True)
+            for number in range(20):
+                name = f"{split}{label}{number}".encode()
+                draw_scene(int.from_bytes(name[-4:]), label).save(folder / f"{number}.png")
+    report, _ = run(tmp_path / "others", keep_splits=earlier.directory)
+    assert "--keep-splits replaces the split of the source" in report.warnings
+    said = f"0 of the 80 images stay in their split of {earlier.directory}"
+    assert said in report.warnings
+
+
+def test_a_dataset_that_is_none_is_named_before_anything_is_read(
+    photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="photos"):
+        run(photos, keep_splits=photos)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def _add_scenes(photos: Path, numbers: range) -> None:
+    for number in numbers:
+        label = "box" if number % 2 else "ball"
+        draw_scene(number, label).save(photos / label / f"{number:03}.png")
+
+
+def _find_splits(dataset: Dataset) -> dict[str, int]:
+    return dict(zip(dataset.manifest.paths, dataset.manifest.splits.tolist(), strict=True))

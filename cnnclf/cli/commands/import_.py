@@ -121,6 +121,11 @@ def import_command(
             )
         if is_dataset(Path(source)):
             _refuse_settings(settings)
+        if config.keep_splits is not None:  # what was imported before is used again
+            raise UsageError(
+                "--keep-splits cannot be combined with --to",
+                f"import with --out first, then cnnclf import DATASET --out {out_} --to {to}",
+            )
         return _write_shards(source, out_, config=config, overwrite=overwrite)
     if out_ is None:
         given = {**settings, "overwrite": overwrite or None}
