@@ -104,7 +104,9 @@ def _render_filters(found: Found) -> str:
     }
     return "\n".join(
         f'<label>{title} <select name="{name}"><option value="">all</option>'
-        + "".join(f'<option value="{_text(each)}">{_text(each)}</option>' for each in values)
+        + "".join(
+            f'<option value="{escape(json.dumps(each))}">{_text(each)}</option>' for each in values
+        )
         + "</select></label>"
         for name, (title, values) in choices.items()
     )
