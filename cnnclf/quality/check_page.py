@@ -82,7 +82,8 @@ def _text(text: str) -> str:
 
 def break_between_parts(path: str) -> str:
     """Escape a path for HTML that a narrow place breaks between its parts, not inside of words."""
-    return re.sub("(?<=[/_-])", "<wbr>", _text(path))
+    parts = (f"<bdi>{re.sub('(?<=[_-])', '<wbr>', _text(part))}</bdi>" for part in path.split("/"))
+    return "/<wbr>".join(parts)
 
 
 def _count_severities(findings: Sequence[Finding]) -> str:

@@ -241,5 +241,5 @@ def test_filters_show_every_class_and_hidden_findings_are_not_marked(tmp_path: P
 
 
 def test_paths_break_between_their_parts() -> None:
-    broken = "a &amp; b/<wbr>long_<wbr>name-<wbr>1.png"
+    broken = "<bdi>a &amp; b</bdi>/<wbr><bdi>long_<wbr>name-<wbr>1.png</bdi>"
     assert check_page.break_between_parts("a & b/long_name-1.png") == broken
