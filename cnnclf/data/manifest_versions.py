@@ -16,6 +16,7 @@ from cnnclf.data.manifest import save_dataset
 from cnnclf.data.manifest_rows import SPLITS, Row, open_csv, read_rows
 from cnnclf.errors import DataError
 from cnnclf.files import atomic_path
+from cnnclf.names import name_some, suggest
 
 Action = Literal["remove", "relabel", "move"]
 
@@ -23,6 +24,7 @@ OWN_FILES: Final = re.compile(r"(?:manifest|changes)-(\d{1,9})\.csv")
 """Names of the files of versions after the first one."""
 
 _COLUMNS: Final = {"relabel": "label", "move": "split"}
+_MAX_LISTED: Final = 20
 _STATE: Final = ("version", "manifest", "fingerprint", "counts", "why")  # what versions differ in
 
 
@@ -93,8 +95,9 @@ def write_version(directory: Path, changes: Iterable[RowChange], *, why: str) ->
         if known is not None and change.value not in known:
             raise DataError(
                 f"cannot {change.action} {change.path} to {change.value!r}: expected one of "
-                f"{', '.join(known)}",
-                "correct the file, or import the images with this class",
+                f"{name_some(known, _MAX_LISTED)}",
+                suggest(change.value, known)
+                or "correct the file, or import the images with this class",
             )
         by_path.setdefault(change.path, []).append(change)
     old = directory / found["manifest"]

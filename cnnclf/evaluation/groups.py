@@ -1,6 +1,7 @@
 """Figures per group of images, by any column of the manifest: such as camera, site or date."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from cnnclf.evaluation.metrics import wilson_interval
 
 MIN_IMAGES = 30  # of a group: with fewer, its interval is wider than a third
 _MAX_VALUES, _RANGES = 20, 5  # more numbers than this are joined to ranges
+_MAX_OTHERS = 5  # different cells of a column of numbers that are none, such as nan
 
 
 @dataclass(frozen=True)
@@ -117,21 +119,21 @@ def score_groups(
 
 
 def _join_numbers(values: Sequence[str]) -> list[str]:
-    """Replace many different numbers by ranges of about as many images each; empty ones stay.
+    """Replace many different numbers by ranges of about as many images each; other cells stay.
 
-    A number that as many images have as a range would is a group of its own.
+    A number that as many images have as a range would is a group of its own. Cells such as `nan`,
+    `unknown` and empty ones are groups, too; a column with many of them is not of numbers.
     """
-    if len(set(values)) <= _MAX_VALUES:
+    cells = set(values)
+    if len(cells) <= _MAX_VALUES:
         return list(values)
-    try:
-        numbers = np.array([float(value) for value in values if value])
-    except ValueError:
+    known = {cell: number for cell in cells if math.isfinite(number := _read_number(cell))}
+    if len(cells) - len(known) > _MAX_OTHERS:
         return list(values)
-    if not np.isfinite(numbers).all():
-        return list(values)
+    numbers = np.array([known[value] for value in values if value in known])
     different, counts = np.unique(numbers, return_counts=True)
     if len(different) <= _MAX_VALUES:
-        return [f"{float(value):.12g}" if value else value for value in values]
+        return [f"{known[value]:.12g}" if value in known else value for value in values]
     is_alone = np.isin(numbers, different[counts * _RANGES >= len(numbers)])
     ranges = max(1, round(_RANGES * float(1 - is_alone.mean())))
     edges = np.unique(np.quantile(numbers[~is_alone], np.linspace(0, 1, ranges + 1)))
@@ -140,4 +142,11 @@ def _join_numbers(values: Sequence[str]) -> list[str]:
         f"{number:.12g}" if alone else f"{edges[at]:.12g} to {edges[at + 1]:.12g}"
         for number, alone, at in zip(numbers, is_alone, places, strict=True)
     )
-    return [next(names) if value else value for value in values]
+    return [next(names) if value in known else value for value in values]
+
+
+def _read_number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan

@@ -23,7 +23,7 @@ def map_grad_cam(
 ) -> ClassMaps:
     """Compute Grad-CAM of one image."""
     found = differentiate(network, pixels, classes=classes, layer=config.layer)
-    return _keep_positive("Grad-CAM", found, found.gradients.mean(axis=(1, 2), keepdims=True))
+    return _keep_positive(found, found.gradients.mean(axis=(1, 2), keepdims=True))
 
 
 def map_layer_cam(
@@ -31,7 +31,7 @@ def map_layer_cam(
 ) -> ClassMaps:
     """Compute LayerCAM of one image."""
     found = differentiate(network, pixels, classes=classes, layer=config.layer)
-    return _keep_positive("LayerCAM", found, np.maximum(found.gradients, 0))
+    return _keep_positive(found, np.maximum(found.gradients, 0))
 
 
 class Slopes(NamedTuple):
@@ -57,7 +57,7 @@ def differentiate(
     return Slopes(step.name if step else "the pixels", features, slopes, values[1])
 
 
-def _keep_positive(name: str, found: Slopes, weights: Floats) -> ClassMaps:
+def _keep_positive(found: Slopes, weights: Floats) -> ClassMaps:
     maps = np.maximum((found.features * weights).sum(axis=-1), 0)
-    method = f"{name} at {found.layer}: positive part only; nothing adds up"
+    method = f"positive part only, at {found.layer}; nothing adds up"
     return ClassMaps(maps, method, is_signed=False)

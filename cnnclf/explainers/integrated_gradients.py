@@ -40,8 +40,8 @@ def map_integrated_gradients(
     errors = np.abs(values.sum(axis=(1, 2)) - targets) / max(float(np.abs(targets).max()), 1e-6)
     return ClassMaps(
         values,
-        f"integrated gradients: {_STEPS} steps from the filled image ({config.fill}); the sum is"
-        " the difference of the logits",
+        f"{_STEPS} steps from the filled image ({config.fill}); the sum is the difference of the"
+        " logits",
         errors=errors,
         tolerance=_TOLERANCE,
         scale="the largest difference of logits",

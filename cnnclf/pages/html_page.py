@@ -10,6 +10,7 @@ import cnnclf
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
     from PIL import Image
 
 _HERE: Final = Path(__file__).parent
@@ -44,6 +45,14 @@ def shorten(text: object, limit: int = _MAX_TEXT) -> str:
     return f"{shown[: limit // 2]}…{shown[-(limit - limit // 2 - 1) :]}"
 
 
+def isolate_parts(path: object, limit: int = _MAX_TEXT) -> "Markup":
+    """Shorten a path whose parts stay in order, also if they are read from right to left."""
+    from markupsafe import Markup
+
+    part = Markup("<bdi>{}</bdi>")
+    return Markup("/").join(part.format(each) for each in shorten(path, limit).split("/"))
+
+
 def as_data(image: "Image.Image", *, lossless: bool = False) -> str:
     """Return an image as a data URI: JPEG, or PNG where edges of pixels matter."""
     buffer = io.BytesIO()
@@ -69,6 +78,7 @@ def _environment(directory: Path) -> "Environment":
     environment.filters |= {
         "show": show,
         "shorten": shorten,
+        "parts": isolate_parts,
         "number": lambda value: "-" if value is None else f"{value:,}",
         "figure": lambda value: "-" if value is None else f"{value:.4f}",
         "percent": lambda value: "-" if value is None else f"{100 * value:.1f}\u00a0%",

@@ -82,7 +82,8 @@ def _text(text: str) -> str:
 
 def break_between_parts(path: str) -> str:
     """Escape a path for HTML that a narrow place breaks between its parts, not inside of words."""
-    return re.sub("(?<=[/_-])", "<wbr>", _text(path))
+    parts = (f"<bdi>{re.sub('(?<=[_-])', '<wbr>', _text(part))}</bdi>" for part in path.split("/"))
+    return "/<wbr>".join(parts)
 
 
 def _count_severities(findings: Sequence[Finding]) -> str:
@@ -104,7 +105,9 @@ def _render_filters(found: Found) -> str:
     }
     return "\n".join(
         f'<label>{title} <select name="{name}"><option value="">all</option>'
-        + "".join(f'<option value="{_text(each)}">{_text(each)}</option>' for each in values)
+        + "".join(
+            f'<option value="{escape(json.dumps(each))}">{_text(each)}</option>' for each in values
+        )
         + "</select></label>"
         for name, (title, values) in choices.items()
     )

@@ -75,6 +75,15 @@ def test_versions_are_numbered_and_undone_one_by_one(dataset: Path) -> None:
         undo_version(dataset)
 
 
+def test_a_label_that_is_misspelled_is_answered_with_the_nearest_one(tmp_path: Path) -> None:
+    labels = tuple(f"bird {number:03}" for number in range(1000))
+    row = Row("a.png", labels[0], "train", 3, 2, "RGB", 64 * "a", "", "")
+    save_dataset(tmp_path, [row], labels=labels, root=str(tmp_path), source={"path": "x"})
+    with pytest.raises(DataError, match="and 980 more") as error:
+        write_version(tmp_path, [RowChange("a.png", "relabel", "Bird 321", "")], why="")
+    assert error.value.hint == "did you mean bird 321?"
+
+
 def test_what_cannot_be_done_leaves_everything_as_it_is(dataset: Path) -> None:
     before = {path.name: path.read_bytes() for path in dataset.iterdir()}
     with pytest.raises(DataError, match=r"relabel a\.png to 'cow': expected one of cat, dog"):

@@ -30,7 +30,9 @@ def test_many_numbers_are_joined_to_ranges_and_many_words_are_not() -> None:
     assert groups[0].value == "100 to 119.8"
     assert groups[0].accuracy == 0
     assert len(score_groups([f"{each}x" for each in numbers], np.ones(100, np.bool_))) == 100
-    assert len(score_groups([*numbers, "nan"], np.ones(101, np.bool_))) == 101
+    assert (
+        len(score_groups([*numbers, "nan"], np.ones(101, np.bool_))) == 6
+    )  # not one for each number
 
 
 def test_images_without_a_number_are_a_group_of_their_own() -> None:
@@ -45,6 +47,15 @@ def test_images_without_a_number_are_a_group_of_their_own() -> None:
         "179.2 to 199": 20,
     }
     assert groups[0].accuracy == 0.5
+
+
+def test_cells_without_a_number_do_not_make_each_number_a_group() -> None:
+    values = [str(0.37 * number) for number in range(297)] + ["nan", "unknown", "inf"]
+    groups = score_groups(values, np.ones(300, np.bool_))
+    assert len(groups) == 5 + 3
+    assert {"nan", "unknown", "inf"} < {group.value for group in groups}
+    names = [f"P{number}" for number in range(6)] + [str(number) for number in range(30)]
+    assert len(score_groups(names, np.ones(36, np.bool_))) == 36  # names of people, not numbers
 
 
 def test_a_number_that_most_images_have_is_a_group_of_its_own() -> None:

@@ -192,6 +192,54 @@ def test_keys_walk_and_mark_in_a_browser(
     assert 112 < min(found["images"]) <= max(found["images"]) <= 160
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_filters_show_every_class_and_hidden_findings_are_not_marked(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    drawn = DrawnSet(tmp_path / "drawn")
+    PLANTS["near-duplicates-across-splits"](drawn)
+    drawn.rows = [replace(row, label=HOSTILE) for row in drawn.rows if row.label == "ball"]
+    drawn.add("blank.png", Image.new("RGB", (96, 96)), "box")
+    dataset = drawn.import_into(tmp_path / "dataset")
+    report, evidence = check_dataset(dataset, config=CheckConfig(), progress=Silent())
+    content = check_page.render_page(report.by_check(), evidence, not_run={})
+    # a name that is no UTF-8, as Python reads it
+    content = content.replace("[&quot;planted.png&quot;", "[&quot;\\udcff\U0001f600.png&quot;")
+    page_file = tmp_path / "check.html"
+    page_file.write_text(content, encoding="utf-8")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 500})
+        asked: list[str] = []
+        page.on("dialog", lambda dialog: asked.append(dialog.type))
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(page_file.as_uri())
+        classes, finding = (page.locator(f"select[name={name}]") for name in ("label", "check"))
+        classes.select_option(label=HOSTILE.replace("\u202e", "\\u202e"))
+        assert page.locator("#near-duplicates-across-splits .card:visible").count() == 1
+        classes.select_option(label="all")
+        page.locator("h1").press("j")  # to the planted pair, which the filter then hides
+        finding.select_option(label="uniform")
+        page.locator("h1").press("1")
+        assert page.locator("#export").is_disabled()
+        finding.select_option(label="all")
+        page.locator("h1").press("1")
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        assert page.locator("#export").bounding_box()["y"] < 100  # always in sight
+        page.reload()
+        assert asked == ["beforeunload"]
+        page.locator("h1").press("j")
+        page.locator("h1").press("1")
+        with page.expect_download() as download:
+            page.locator("#export").click()
+        page.reload()
+        assert asked == ["beforeunload"]
+        download.value.save_as(tmp_path / "decisions.csv")
+        browser.close()
+    with (tmp_path / "decisions.csv").open(encoding="utf-8", errors="surrogateescape") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == "\udcff\U0001f600.png"
+
+
 def test_paths_break_between_their_parts() -> None:
-    broken = "a &amp; b/<wbr>long_<wbr>name-<wbr>1.png"
+    broken = "<bdi>a &amp; b</bdi>/<wbr><bdi>long_<wbr>name-<wbr>1.png</bdi>"
     assert check_page.break_between_parts("a & b/long_name-1.png") == broken

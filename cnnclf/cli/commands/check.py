@@ -72,7 +72,7 @@ def check_command(
         data, config=config, networks=networks, progress=out.progress()
     )
     _show(report, data)
-    if SUSPECTS in report.not_run and len(data.labels) > 1:
+    if SUSPECTS in report.not_run and len(data.labels) > 1 and evidence.facts.usable.size:
         way = "--cross-validate" if data.kind == "image" else "--run RUN"
         out.line(f"wrong labels were not looked for; with {way} they are")
     if out_ is not None:

@@ -177,6 +177,11 @@ def test_few_images_are_not_searched_for_wrong_labels_and_it_says_so(
     (tmp_path / "one").mkdir()
     one = cli("check", make_dataset(tmp_path / "one", images[:1]))
     assert "not looked for" not in one.stdout
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    gone = cli("check", tmp_path)
+    assert "no longer exists" in gone.stdout
+    assert "not looked for" not in gone.stdout  # without images, no option would look for them
 
 
 def test_identical_images(cli: Cli, tmp_path: Path) -> None:
