@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shlex
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import CLASSIFIER_FILE
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
@@ -27,14 +29,16 @@ _STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.FAILED: "FAILED"}
 class MlflowTracker:
     """A run of the experiment that has the name of the dataset.
 
-    A run that is resumed continues in the same run of MLflow, whose name is kept in run.json.
+    A run that is resumed continues in the same run of MLflow, whose name is kept in run.json; if
+    the store no longer has it, in another one.
 
     Args:
         uri: Of the store, such as `sqlite:///mlflow.db` or `http://host:5000`.
+        progress: Receives a warning if the run that is continued is gone.
         continues: Whether to continue a run that run.json names.
     """
 
-    def __init__(self, uri: str, *, continues: bool = True) -> None:
+    def __init__(self, uri: str, *, progress: Progress, continues: bool = True) -> None:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -45,6 +49,7 @@ class MlflowTracker:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         self.errors: tuple[type[Exception], ...] = (MlflowException, SQLAlchemyError, OSError)
         self._client_class, self._uri, self._continues = MlflowClient, uri, continues
+        self._progress = progress
         self._client: Any = None
         self._id = ""
 
@@ -56,7 +61,13 @@ class MlflowTracker:
         known = run.read_record().get("mlflow") or {}
         if self._continues and known.get("uri") == self._uri:
             self._id = str(known["run"])
-            return
+            if self._has_run():
+                return
+            again = f"cnnclf runs export {shlex.quote(str(run.path))} --to mlflow:{self._uri}"
+            self._progress.warn(
+                f"the run {self._id} of MLflow is not in {self._uri} any more: another one begins, "
+                f"with the epochs from here; all of them, in the end: {again}"
+            )
         settings = read_settings(run)
         name = settings["dataset.name"]
         found = self._client.get_experiment_by_name(name)
@@ -70,6 +81,19 @@ class MlflowTracker:
             self._client.log_batch(self._id, params=params[first : first + _BATCH])
         if self._continues:
             run.update_run(mlflow={"uri": self._uri, "run": self._id})
+
+    def _has_run(self) -> bool:
+        """Return whether the store has the run, and nobody deleted it."""
+        from mlflow.entities import LifecycleStage
+        from mlflow.exceptions import MlflowException
+
+        try:
+            stage = self._client.get_run(self._id).info.lifecycle_stage
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return bool(stage == LifecycleStage.ACTIVE)
 
     def log(self, figures: dict[str, float], *, epoch: int, time_s: float) -> None:
         """Log the numbers of an epoch."""

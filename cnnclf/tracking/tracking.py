@@ -26,12 +26,14 @@ MAX_WAIT_S = 60.0  # that training waits in all for a tracker, before it continu
 
 _MAX_REASON = 200  # characters
 
-_BUILDERS: dict[str, Callable[[str, bool], Tracker]] = {
-    "tensorboard": lambda place, _: TensorboardTracker(Path(place) if place else None),
-    "mlflow": lambda place, continues: MlflowTracker(place or DEFAULT_URI, continues=continues),
-    "wandb": lambda place, _: SessionTracker("wandb", place),
-    "trackio": lambda place, _: SessionTracker("trackio", place),
-    "dvclive": lambda place, continues: DvcliveTracker(place, continues=continues),
+_BUILDERS: dict[str, Callable[[str, Progress, bool], Tracker]] = {
+    "tensorboard": lambda place, *_: TensorboardTracker(Path(place) if place else None),
+    "mlflow": lambda place, progress, continues: MlflowTracker(
+        place or DEFAULT_URI, progress=progress, continues=continues
+    ),
+    "wandb": lambda place, *_: SessionTracker("wandb", place),
+    "trackio": lambda place, *_: SessionTracker("trackio", place),
+    "dvclive": lambda place, _, continues: DvcliveTracker(place, continues=continues),
 }
 TRACKERS = tuple(_BUILDERS)
 _ADDRESSES = ("http://", "https://")
@@ -76,12 +78,15 @@ def check_trackers(targets: Sequence[str], *, option: str) -> None:
             )
 
 
-def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracker:
+def build_tracker(
+    target: str, *, option: str, progress: Progress, continues: bool = True
+) -> Tracker:
     """Build the tracker of a target such as `tensorboard` or `mlflow:sqlite:///mlflow.db`.
 
     Args:
         target: Its name and, after a colon, where it writes.
         option: The option that named it, for messages.
+        progress: Receives warnings.
         continues: Whether a run that was tracked there before is continued.
 
     Raises:
@@ -91,7 +96,7 @@ def build_tracker(target: str, *, option: str, continues: bool = True) -> Tracke
     check_trackers([target], option=option)
     name, _, place = target.partition(":")
     try:
-        return _BUILDERS[name](place, continues)
+        return _BUILDERS[name](place, progress, continues)
     except ImportError as error:
         raise MissingPackageError(
             f"{option} {name} needs the package {(error.name or name).partition('.')[0]}, which is "
@@ -191,7 +196,9 @@ class Tracking:
 @contextmanager
 def open_tracking(targets: Sequence[str], progress: Progress) -> Iterator[Tracking]:
     """Track what happens in a with statement, and close the trackers however it ends."""
-    trackers = {target: build_tracker(target, option="--track") for target in targets}
+    trackers = {
+        target: build_tracker(target, option="--track", progress=progress) for target in targets
+    }
     tracking = Tracking(trackers, progress)
     try:
         yield tracking
@@ -221,7 +228,8 @@ def export_run(run: RunDirectory, target: str, *, progress: Progress) -> None:
         MissingPackageError: Its package is not installed.
         RunError: The run has no epochs, or the tracker failed.
     """
-    tracking = Tracking({target: build_tracker(target, option="--to", continues=False)}, progress)
+    tracker = build_tracker(target, option="--to", progress=progress, continues=False)
+    tracking = Tracking({target: tracker}, progress)
     tracking.watch(run)
     tracking.replay()
     if tracking.is_failed:

@@ -31,6 +31,7 @@ from cnnclf.training.work import open_work
 from cnnclf.tuning.halving import FAILED
 from cnnclf.tuning.recipes import AnyPlan
 
+_MAX_KILLS = 2  # of a trial, after the same epoch
 _KEPT = 8  # compiled networks of trials that may be continued
 
 
@@ -185,6 +186,9 @@ def continue_trial(
     is_new = not run.record.exists()
     plan = _open_plan(job, run, progress=progress)
     counted = read_outcome(job.path).epochs
+    if not is_new and (problem := _count_kill(run, epochs=counted)):
+        progress.warn(problem)
+        return read_outcome(job.path)
 
     def stop(row: EpochRow, is_best: bool) -> StopRequest | None:  # noqa: ARG001
         nonlocal counted
@@ -247,6 +251,25 @@ def _open_plan(job: TrialJob, run: RunDirectory, *, progress: Progress) -> AnyPl
     if isinstance(plan, FinetunePlan):
         fetch_weights(plan.weights, progress=progress)
     return plan
+
+
+def _count_kill(run: RunDirectory, *, epochs: int) -> str:
+    """Note that the process of a trial was killed; return why it failed if that came again.
+
+    The kernel kills a process for memory without an error. A trial that gets further between two
+    kills is whole in the end, so only those after the same epoch count.
+    """
+    record = run.read_record()
+    if record["status"] != RunStatus.RUNNING:  # it ended itself
+        return ""
+    before = record.get("kills") or {}
+    count = 1 + (before["count"] if before.get("epochs") == epochs else 0)
+    run.update_run(kills={"epochs": epochs, "count": count})
+    if count < _MAX_KILLS:
+        return ""
+    problem = f"its process was killed {count} times after epoch {epochs}, perhaps for memory"
+    run.update_run(problem=problem)
+    return problem
 
 
 def _free_memory() -> None:

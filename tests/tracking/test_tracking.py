@@ -113,6 +113,15 @@ def find_run(uri: str) -> tuple[Any, Any]:
     return client, client.search_runs([experiment.experiment_id])
 
 
+def track_epoch(run: RunDirectory, target: str, *, row: EpochRow) -> list[str]:
+    """Track an epoch of a run that continues; return the warnings."""
+    progress = Silent()
+    with open_tracking([target], progress) as tracking:
+        tracking.watch(run)
+        tracking.on_epoch(row, True)
+    return progress.warnings
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the packages that MLflow uses
 def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
@@ -134,13 +143,21 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     assert {"bundle", "figures", "history.csv", "plan.json"} <= files
     # a run that is tracked live is continued in the same run of MLflow
     for row in ROWS:
-        tracking = Tracking({"mlflow": build_tracker(f"mlflow:{uri}", option="--track")}, Silent())
-        tracking.watch(run)
-        tracking.on_epoch(row, True)
-        tracking.end()
+        assert track_epoch(run, f"mlflow:{uri}", row=row) == []
     assert len(find_run(uri)[1]) == 2
     live = read_json(run.record)["mlflow"]["run"]
     assert len(client.get_metric_history(live, "loss")) == 2
+    # one that is gone is replaced
+    client.delete_run(live)
+    [warning] = track_epoch(run, f"mlflow:{uri}", row=ROWS[1])
+    assert f"the run {live} of MLflow is not in {uri} any more: another one begins" in warning
+    write_json_atomic(run.record, read_json(run.record) | {"mlflow": {"uri": uri, "run": "ab"}})
+    [warning] = track_epoch(run, f"mlflow:{uri}", row=ROWS[1])
+    assert warning.startswith("the run ab of MLflow is not in")
+    assert len(find_run(uri)[1]) == 3
+    last = read_json(run.record)["mlflow"]["run"]
+    assert client.get_run(last).data.params["optimizer.name"] == "adamw"
+    assert len(client.get_metric_history(last, "loss")) == 1
 
 
 @pytest.mark.filterwarnings("default")  # of the package
@@ -183,7 +200,7 @@ def test_dvclive_writes_into_the_run(run: RunDirectory, monkeypatch: pytest.Monk
     assert (folder / "plots" / "images" / "test_confusion.png").exists()
     assert {each.name for each in run.path.parent.iterdir()} == {"run"}
     with pytest.raises(UsageError, match="dvclive:here: dvclive always writes into the run"):
-        build_tracker("dvclive:here", option="--to")
+        build_tracker("dvclive:here", option="--to", progress=Silent())
 
 
 def test_dvclive_makes_no_repository(tmp_path: Path) -> None:
@@ -202,7 +219,7 @@ def test_dvclive_makes_no_repository(tmp_path: Path) -> None:
 def test_the_extra_of_a_tracker_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingPackageError, match=f"needs the package {name}") as caught:
-        build_tracker(name, option="--track")
+        build_tracker(name, option="--track", progress=Silent())
     assert f"cnnclf[{name}]" in caught.value.hint
 
 
@@ -276,7 +293,9 @@ def test_a_server_that_does_not_answer_is_given_up(
         port = server.getsockname()[1]
         if answer == "refuses":
             server.close()
-        tracker = build_tracker(f"mlflow:http://127.0.0.1:{port}", option="--track")
+        tracker = build_tracker(
+            f"mlflow:http://127.0.0.1:{port}", option="--track", progress=progress
+        )
         tracking = Tracking({"mlflow": tracker}, progress)
         tracking.watch(run)
         began = time.monotonic()
@@ -299,7 +318,7 @@ def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(UsageError, match="--track neptune: expected one of tensorboard, mlflow"):
-        build_tracker("neptune", option="--track")
+        build_tracker("neptune", option="--track", progress=Silent())
     for name in ("tensorboard", "mlflow"):
         for module in (name, "tensorboard.summary.writer.event_file_writer"):
             monkeypatch.setitem(sys.modules, module, None)

@@ -11,6 +11,8 @@ from cnnclf.data.manifest import load_dataset
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
+from cnnclf.runs.run_directory import RunDirectory, RunStatus
+from cnnclf.runs.run_lock import LOCK_FILE
 from cnnclf.training.fitting import fit
 from cnnclf.tuning import trial
 from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial
@@ -78,6 +80,31 @@ def test_a_trial_without_memory_ends_itself_and_not_the_search(
     assert (found.problem, found.is_over) == ("not enough memory: OOM when", True)
     assert progress.warnings == [found.problem]
     assert not kept
+
+
+def test_a_trial_whose_process_is_killed_twice_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_source(draw_shapes(tmp_path / "shapes"), tmp_path / "data", progress=Silent())
+    data = load_dataset(tmp_path / "data")
+    job = TrialJob(
+        tmp_path / "007", plan_training(TrainConfig(), data, given={}), data.directory, 1, 4
+    )
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial, "fit", kill)
+    for status in (RunStatus.INTERRUPTED, RunStatus.RUNNING, RunStatus.RUNNING):
+        with pytest.raises(KeyboardInterrupt):
+            continue_trial(job, on_epoch=lambda _: None, progress=Silent())
+        RunDirectory(job.path).update_run(status=status)
+        (job.path / LOCK_FILE).touch()  # a kill leaves it, and the status RUNNING
+    progress = Silent()
+    found = continue_trial(job, on_epoch=lambda _: None, progress=progress)
+    assert found.is_over
+    assert progress.warnings == [found.problem]
+    assert "was killed 2 times after epoch 0" in found.problem
 
 
 def test_only_the_last_networks_are_kept() -> None:
