@@ -23,12 +23,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.images import draw_jpegs
+from cnnclf.config import PredictConfig
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import choose_chunk_size, cut_chunks
 from cnnclf.prediction.cluster.connecting import connect
 from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
-from cnnclf.prediction.cluster.worker import ComputeOptions, WorkOrder
+from cnnclf.prediction.cluster.worker import WorkOrder
 from cnnclf.prediction.inputs import ImageInputs
 from cnnclf.prediction.label_pipeline import PredictOptions, iter_batches
 from cnnclf.prediction.row_file import open_rows
@@ -149,7 +150,7 @@ def drive(address: str, workers: int, bundle: Path, photos: Path) -> None:
     order = WorkOrder(
         bundle.absolute(),
         model.content["sha256"],
-        ComputeOptions("auto", device="cpu", threads=1),
+        PredictConfig(device="cpu", threads=1),
     )
     chunks = cut_chunks(ImageInputs([str(photos)]).first(), choose_chunk_size(1))
     expected = sum(1 for _ in photos.rglob("*.jpg"))

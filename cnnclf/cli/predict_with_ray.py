@@ -33,22 +33,12 @@ def predict_with_ray(
     from cnnclf.inference.bundles import read_bundle
     from cnnclf.prediction.cluster.connecting import connect
     from cnnclf.prediction.cluster.driver import predict_on_cluster
-    from cnnclf.prediction.cluster.worker import ComputeOptions
     from cnnclf.prediction.job import PredictionJob
 
     bundle = read_bundle(directory)
     options = choose_options(bundle, config)
-    target = RowTarget(None, call.mode, None, csv_safe=csv_safe, views=config.views)
+    target = RowTarget(None, call.mode, None, config, csv_safe=csv_safe)
     columns = choose_columns(target, bundle.labels, options=options)
-    computing = ComputeOptions(
-        config.engine,
-        config.precision,
-        config.device,
-        config.threads,
-        config.batch_size,
-        config.views,
-        verbose,
-    )
     job = PredictionJob.describe(
         bundle.content["sha256"],
         search.inputs.inputs,
@@ -66,10 +56,11 @@ def predict_with_ray(
             found=search.found,
             target=rows,
             options=options,
-            computing=computing,
+            config=config,
             progress=out.progress(),
             inputs=search.inputs,
             so_far=so_far,
+            verbose=verbose,
         )
     out.json(summary_fields(so_far.summary))
     return so_far.summary

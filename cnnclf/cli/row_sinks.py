@@ -15,6 +15,7 @@ from cnnclf.names import count_of, name_some
 
 if TYPE_CHECKING:
     from cnnclf.cli.predict_request import Sorting
+    from cnnclf.config import PredictConfig
     from cnnclf.prediction.inputs import ImageInputs
     from cnnclf.prediction.job import PredictionJob
     from cnnclf.prediction.label_pipeline import PredictOptions
@@ -35,16 +36,15 @@ class RowTarget:
         path: The file; None for stdout.
         mode: What happens to an existing file.
         sorting: How files are sorted; rows then contain the new path.
+        config: What is written.
         csv_safe: See `RowColumns`.
     """
 
     path: Path | None
     mode: "Mode"
     sorting: "Sorting | None"
+    config: "PredictConfig"
     csv_safe: bool = False
-    all_probabilities: bool = False
-    identity: str = "path"
-    views: str = "none"
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ def choose_columns(
     """Return the columns that rows have."""
     from cnnclf.prediction.rows import RowColumns
 
-    by_distance = options.rules.unknown_by != "probability"
+    config, by_distance = target.config, options.rules.unknown_by != "probability"
     return RowColumns(
         options.top_k,
         nearest=by_distance or options.threshold is not None,
         placed=target.sorting is not None,
         csv_safe=target.csv_safe,
-        classes=labels if target.all_probabilities else (),
-        identity=target.identity,
-        views=target.views,
+        classes=labels if config.all_probabilities else (),
+        identity=config.id_column,
+        views=config.views,
         sets=options.rules.set_words,
         # A file that is to be submitted has no column that was not asked for.
-        familiar=options.rules.familiar_words if target.identity == "path" or by_distance else "",
+        familiar=options.rules.familiar_words if config.id_column == "path" or by_distance else "",
     )
 
 

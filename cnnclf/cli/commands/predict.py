@@ -132,18 +132,8 @@ def predict_command(
             cluster, bundle, search=search, config=config, csv_safe=csv_safe, verbose=verbose
         )
     else:
-        target = RowTarget(
-            path,
-            mode,
-            sorting,
-            csv_safe=csv_safe,
-            all_probabilities=config.all_probabilities,
-            identity=config.id_column,
-            views=config.views,
-        )
-        summary = _predict_here(
-            bundle, search, target=target, config=config, watch=watch, verbose=verbose
-        )
+        target = RowTarget(path, mode, sorting, config, csv_safe=csv_safe)
+        summary = _predict_here(bundle, search, target=target, watch=watch, verbose=verbose)
     show_summary(summary, sorting)
     return summary.exit_code
 
@@ -179,7 +169,6 @@ def _predict_here(
     search: ImageSearch,
     *,
     target: RowTarget,
-    config: PredictConfig,
     watch: bool,
     verbose: bool,
 ) -> "PredictSummary":
@@ -188,7 +177,7 @@ def _predict_here(
     from cnnclf.inference.classifier import Classifier
     from cnnclf.prediction.predict import predict_images, watch_images
 
-    options = choose_options(read_bundle(bundle), config)
+    config, options = target.config, choose_options(read_bundle(bundle), target.config)
     classifier = Classifier.load(
         bundle,
         engine=config.engine,

@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from cnnclf.config import PredictConfig
 from cnnclf.errors import DeviceError, UsageError
 from cnnclf.inference.bundles import Bundle
 from cnnclf.inference.classifier import Classifier
@@ -22,7 +22,7 @@ from cnnclf.prediction.cluster.chunks import (
 from cnnclf.prediction.cluster.connecting import Cluster, Node
 from cnnclf.prediction.cluster.parts import Parts
 from cnnclf.prediction.cluster.ray_data import ChunkStream, Pool
-from cnnclf.prediction.cluster.worker import ChunkResult, ComputeOptions, WorkOrder
+from cnnclf.prediction.cluster.worker import ChunkResult, WorkOrder
 from cnnclf.prediction.cluster.worker_counts import Watch, watching
 from cnnclf.prediction.inputs import PAUSE, Found, ImageInputs, skip_done
 from cnnclf.prediction.label_pipeline import PredictOptions
@@ -39,10 +39,11 @@ def predict_on_cluster(
     found: Iterable[Found],
     target: RowWriter | Parts,
     options: PredictOptions,
-    computing: ComputeOptions,
+    config: PredictConfig,
     progress: Progress,
     inputs: ImageInputs | None = None,
     so_far: SoFar | None = None,
+    verbose: bool = False,
 ) -> PredictSummary:
     """Predict every path on a worker and write exactly one row for it.
 
@@ -55,10 +56,11 @@ def predict_on_cluster(
         found: The paths, such as `inputs.first()`.
         target: Writes the rows on this machine, or names the parts that workers write.
         options: How answers are made.
-        computing: Engine, precision, device, threads and batch size.
+        config: Engine, precision, device, threads and batch size.
         progress: Shows the count, the rate and the number of workers.
         inputs: Counted in the background, so that progress can show the total.
         so_far: The rows of the interrupted job; their paths are skipped.
+        verbose: Whether libraries are not silenced.
 
     Raises:
         CnnclfError: A worker failed; the message names its node.
@@ -69,26 +71,22 @@ def predict_on_cluster(
     summary = so_far.summary
     summary.unsure_below = options.unsure_below
     nodes = cluster.nodes()
-    device = choose_device(nodes, computing, form=bundle.model.format)
-    pool = choose_pool(nodes, device, threads=computing.threads)
+    device = choose_device(nodes, config, form=bundle.model.format)
+    pool = choose_pool(nodes, device, threads=config.threads)
     sample, found = _take_sample(found)
     order = WorkOrder(
         bundle=bundle.directory.absolute(),
         checksum=bundle.content["sha256"],
-        computing=replace(computing, device=device, threads=pool.cpus),
+        config=config | {"device": device, "threads": pool.cpus},
         options=options,
         folder=str(Path.cwd()),
         sample=sample,
         parts=target.writer if isinstance(target, Parts) else None,
+        verbose=verbose,
     )
-    _prepare_engine(
-        bundle,
-        replace(computing, device=device),
-        features=options.rules.features,
-        progress=progress,
-    )
+    _prepare_engine(order, bundle, progress)
     progress.note(_describe(cluster, pool))
-    size = choose_chunk_size(pool.cpus, computing.batch_size)
+    size = choose_chunk_size(pool.cpus, config.batch_size)
     first = target.first if isinstance(target, Parts) else 0
     chunks = cut_chunks(skip_done(found, so_far.done), size, first=first)
     stream = ChunkStream(chunks, order, pool=pool, first=first)
@@ -108,12 +106,12 @@ def predict_on_cluster(
     return summary
 
 
-def choose_device(nodes: Sequence[Node], computing: ComputeOptions, *, form: str = "keras") -> str:
+def choose_device(nodes: Sequence[Node], config: PredictConfig, *, form: str = "keras") -> str:
     """Choose the device of all workers.
 
     Args:
         nodes: The nodes of the cluster.
-        computing: `auto` selects GPUs if there are any and the engine can use them.
+        config: `auto` selects GPUs if there are any and the engine can use them.
         form: Format of the model.
 
     Raises:
@@ -121,15 +119,15 @@ def choose_device(nodes: Sequence[Node], computing: ComputeOptions, *, form: str
         DeviceError: The device is gpu, but the cluster has none.
     """
     gpus = sum(node.gpus for node in nodes)
-    if computing.device.startswith("gpu:"):
+    if config.device.startswith("gpu:"):
         raise UsageError(
-            f"expected --device auto, cpu or gpu with --ray, received {computing.device}",
+            f"expected --device auto, cpu or gpu with --ray, received {config.device}",
             "with --device gpu each worker gets one GPU",
         )
-    if computing.device == "gpu" and not gpus:
+    if config.device == "gpu" and not gpus:
         raise DeviceError("the cluster has no GPU", "use --device cpu")
-    can_use_gpu = computing.engine in {"auto", "keras"} and form in find_engine("keras").opens
-    is_gpu = computing.device == "gpu" or (computing.device == "auto" and can_use_gpu)
+    can_use_gpu = config.engine in {"auto", "keras"} and form in find_engine("keras").opens
+    is_gpu = config.device == "gpu" or (config.device == "auto" and can_use_gpu)
     return "gpu" if is_gpu and gpus else "cpu"
 
 
@@ -165,25 +163,23 @@ def _take_sample(found: Iterable[Found]) -> tuple[str, Iterable[Found]]:
     return head[0].path if exists else "", itertools.chain(head, rest)
 
 
-def _prepare_engine(
-    bundle: Bundle, computing: ComputeOptions, *, features: int, progress: Progress
-) -> None:
+def _prepare_engine(order: WorkOrder, bundle: Bundle, progress: Progress) -> None:
     """Check the engine early, and convert the model once instead of once per worker."""
     choice = choose_engines(
         bundle.model.format,
         own_precision=bundle.model.precision,
-        engine=computing.engine,
-        precision=computing.precision,
-        device=computing.device,
+        engine=order.config.engine,
+        precision=order.config.precision,
+        device=order.config.device,
     )[0]
     if bundle.model.format not in choice.row.opens:
         Classifier.load(
             bundle.directory,
-            engine=computing.engine,
-            precision=computing.precision,
+            engine=order.config.engine,
+            precision=order.config.precision,
             device="cpu",
-            features=features,
-            verbose=computing.verbose,
+            features=order.options.rules.features,
+            verbose=order.verbose,
             progress=_Steps(progress),
         )
 

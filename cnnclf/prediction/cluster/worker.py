@@ -25,32 +25,6 @@ _MAX_ATTEMPTS = 5
 _SHARED = "mount the same disk at the same path on all nodes"
 
 
-_DEFAULTS = PredictConfig()
-
-
-@dataclass(frozen=True)
-class ComputeOptions:
-    """How workers compute.
-
-    Args:
-        engine: See `Classifier.load`.
-        precision: See `Classifier.load`.
-        device: auto, cpu or gpu.
-        threads: Processors of a worker; None to choose by the nodes.
-        batch_size: Images per batch; None for the default.
-        views: See `Classifier.load`.
-        verbose: Do not silence libraries.
-    """
-
-    engine: str = _DEFAULTS.engine
-    precision: str = _DEFAULTS.precision
-    device: str = _DEFAULTS.device
-    threads: int | None = None
-    batch_size: int | None = None
-    views: str = "none"
-    verbose: bool = False
-
-
 @dataclass(frozen=True)
 class WorkOrder:
     """The order that every worker receives.
@@ -58,21 +32,23 @@ class WorkOrder:
     Args:
         bundle: An absolute path, the same on all nodes.
         checksum: Checksum of the bundle's model.
-        computing: How to compute; device and threads are resolved.
-        options: How answers are made; `computing` has the batch size and the threads.
+        config: How to compute; device and threads are resolved.
+        options: How answers are made.
         folder: The directory that relative paths refer to.
         sample: An existing image, which tells a worker whether it has the same disk.
         parts: Writes the rows; None to return them.
+        verbose: Whether libraries are not silenced.
         version: Version of cnnclf.
     """
 
     bundle: Path
     checksum: str
-    computing: ComputeOptions
+    config: PredictConfig
     options: PredictOptions = field(default_factory=PredictOptions)
     folder: str = ""
     sample: str = ""
     parts: PartWriter | None = None
+    verbose: bool = False
     version: str = __version__
 
     def locate(self, path: str) -> str:
@@ -149,11 +125,7 @@ class ChunkWorker:
 
     def _predict(self, classifier: Classifier, chunk: Chunk) -> list[Prediction]:
         order = self._order
-        options = replace(
-            order.options,
-            batch_size=order.computing.batch_size or order.options.batch_size,
-            threads=order.computing.threads,
-        )
+        options = replace(order.options, threads=order.config.threads)
         local = (Found(order.locate(path), error) for path, error in chunk.found)
         batches = iter_batches(classifier, local, options=options)
         predictions = (prediction for batch in batches for prediction in batch)
@@ -194,13 +166,13 @@ def _open_classifier(order: WorkOrder, progress: Silent) -> Classifier:
         order.parts.check()
     classifier = Classifier.load(
         order.bundle,
-        engine=order.computing.engine,
-        precision=order.computing.precision,
-        device=order.computing.device,
-        threads=order.computing.threads,
+        engine=order.config.engine,
+        precision=order.config.precision,
+        device=order.config.device,
+        threads=order.config.threads,
         features=order.options.rules.features,
-        views=order.computing.views,
-        verbose=order.computing.verbose,
+        views=order.config.views,
+        verbose=order.verbose,
         progress=progress,
     )
     if classifier.bundle["sha256"] != order.checksum:

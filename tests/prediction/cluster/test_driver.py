@@ -2,11 +2,11 @@
 
 import pytest
 
+from cnnclf.config import PredictConfig
 from cnnclf.errors import DeviceError, UsageError
 from cnnclf.prediction.cluster.connecting import Node, check_address
 from cnnclf.prediction.cluster.driver import _take_sample, choose_device, choose_pool
 from cnnclf.prediction.cluster.ray_data import Pool
-from cnnclf.prediction.cluster.worker import ComputeOptions
 from cnnclf.prediction.inputs import PAUSE, Found
 from cnnclf.prediction.rows import Prediction
 from cnnclf.prediction.summary import PredictSummary
@@ -38,21 +38,21 @@ def test_workers_with_a_gpu_are_as_many_as_gpus() -> None:
 def test_gpus_are_taken_where_they_can_be_used(
     device: str, engine: str, nodes: list[Node], chosen: str
 ) -> None:
-    assert choose_device(nodes, ComputeOptions(engine, device=device)) == chosen
+    assert choose_device(nodes, PredictConfig(engine=engine, device=device)) == chosen
 
 
 def test_an_artifact_that_computes_on_processors_only_takes_no_gpu() -> None:
-    assert choose_device([WITH_GPUS], ComputeOptions(), form="onnx") == "cpu"
-    assert choose_device([WITH_GPUS], ComputeOptions(), form="savedmodel") == "gpu"
-    gpu = ComputeOptions(device="gpu")
+    assert choose_device([WITH_GPUS], PredictConfig(), form="onnx") == "cpu"
+    assert choose_device([WITH_GPUS], PredictConfig(), form="savedmodel") == "gpu"
+    gpu = PredictConfig(device="gpu")
     assert choose_device([WITH_GPUS], gpu, form="onnx") == "gpu"  # rejected later
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(DeviceError, match="the cluster has no GPU"):
-        choose_device([SMALL], ComputeOptions(device="gpu"))
+        choose_device([SMALL], PredictConfig(device="gpu"))
     with pytest.raises(UsageError, match="received gpu:1"):
-        choose_device([WITH_GPUS], ComputeOptions(device="gpu:1"))
+        choose_device([WITH_GPUS], PredictConfig(device="gpu:1"))
 
 
 def test_looking_at_the_first_path_loses_none() -> None:

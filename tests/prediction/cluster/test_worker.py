@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError, DataError, DeviceError, MissingPackageError, RunError
 from cnnclf.inference.answer_rules import read_rules
 from cnnclf.inference.classifier import Classifier
 from cnnclf.prediction.cluster.chunks import Chunk
 from cnnclf.prediction.cluster.parts import PartWriter
-from cnnclf.prediction.cluster.worker import ChunkResult, ChunkWorker, ComputeOptions, WorkOrder
+from cnnclf.prediction.cluster.worker import ChunkResult, ChunkWorker, WorkOrder
 from cnnclf.prediction.inputs import Found
 from cnnclf.prediction.label_pipeline import PredictOptions, predict_files
 from cnnclf.prediction.rows import RowColumns
 
 Draw = Callable[..., Path]
-COMPUTING = ComputeOptions(engine="keras", device="cpu", threads=1)
+CONFIG = PredictConfig(engine="keras", device="cpu", threads=1)
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def order(bundle: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch)
         return classifier
 
     monkeypatch.setattr(Classifier, "load", load)
-    return WorkOrder(bundle, classifier.bundle["sha256"], COMPUTING, PredictOptions(top_k=2))
+    return WorkOrder(bundle, classifier.bundle["sha256"], CONFIG, PredictOptions(top_k=2))
 
 
 def test_rows_are_those_of_a_prediction_without_a_cluster(
@@ -57,8 +58,7 @@ def test_sets_familiarity_and_views_are_those_without_a_cluster(
     content = json.loads((calibrated / "classifier.json").read_text())
     rules = read_rules(content, calibrated, level=0.9, unknown_by="both")
     options = PredictOptions(top_k=2, rules=rules)
-    computing = replace(COMPUTING, views="mirror")
-    order = WorkOrder(calibrated, content["sha256"], computing, options)
+    order = WorkOrder(calibrated, content["sha256"], CONFIG | {"views": "mirror"}, options)
     paths = [str(draw(f"{color}.png", color)) for color in ("red", "green", "blue")]
     Image.new("RGB", (16, 16), (128, 128, 128)).save(paths[2])
     sent = pickle.loads(pickle.dumps(order))
