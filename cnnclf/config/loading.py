@@ -30,16 +30,18 @@ def load_config(
     options: Mapping[str, object] | None = None,
     arguments: Mapping[str, object] | None = None,
     command: str = "",
+    option: str = "--set",
 ) -> tuple[_Config, dict[str, str]]:
     """Join the layers of settings and check them all at once.
 
     Args:
         file: A TOML file with the sections of `kind`, or None.
         kind: All settings of a command, such as `TrainConfig`.
-        assignments: `section.key=value` strings, as given with `--set`.
+        assignments: `section.key=value` strings, as given with `option`.
         options: Values given as command-line options, by dotted key.
         arguments: Values given in Python, by dotted key or by section.
         command: The command that takes them, for hints; by default that of `kind`.
+        option: What assignments are given with, for messages.
 
     Returns:
         The settings, and for each dotted key that was given where it came from
@@ -52,8 +54,8 @@ def load_config(
     """
     given: dict[str, _Given] = _read_toml(file)
     for assignment in assignments:
-        key, value = _parse_assignment(assignment)
-        given[key] = _Given(value, "--set", f"--set {assignment}")
+        key, value = _parse_assignment(assignment, option)
+        given[key] = _Given(value, "--set", f"{option} {assignment}")
     for key, value in (options or {}).items():
         given[key] = _Given(value, "option", typed_option(key, value))
     given |= _take_arguments(arguments or {}, kind)
@@ -217,12 +219,12 @@ def _spell(key: str, value: object) -> str:
     return f"{key} = {json.dumps(value, ensure_ascii=False, default=str)}"
 
 
-def _parse_assignment(assignment: str) -> tuple[str, object]:
+def _parse_assignment(assignment: str, option: str) -> tuple[str, object]:
     key, separator, text = assignment.partition("=")
     if not separator or "." not in key:
         raise UsageError(
-            f"--set {assignment or repr(assignment)}: expected section.key=value",
-            "for example --set model.dropout=0.3",
+            f"{option} {assignment or repr(assignment)}: expected section.key=value",
+            f"for example {option} model.dropout=0.3",
         )
     try:
         return key.strip(), parse_toml(f"value = {text}")["value"]

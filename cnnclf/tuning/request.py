@@ -164,7 +164,7 @@ def prepare_search(
         DataError: There is no val split.
     """
     recipe = RECIPES[command]
-    base, origins = load_config(assignments=fix, kind=recipe.kind)
+    base, origins = load_config(assignments=fix, kind=recipe.kind, option="--fix")
     searched = None if space is None else recipe.read_space(space, source=source)
     # what a preset sets can be searched: the values of a trial are stronger
     fixed = [key for key, origin in origins.items() if not origin.startswith("preset ")]
@@ -189,7 +189,8 @@ def prepare_search(
     values = {key: attrgetter(key)(plan.config) for key in origins}
     around = plan
     if "model.preset" in plan.reasons:  # of trials, which change the network: the default one
-        base, origins = load_config(assignments=(*fix, "model.preset=default"), kind=recipe.kind)
+        preset = "model.preset=default"
+        base, origins = load_config(assignments=(*fix, preset), kind=recipe.kind, option="--fix")
         around = recipe.plan(base, dataset, given=origins)
     whole = searched or recipe.default_space(around).fix(values)
     request = SearchRequest(

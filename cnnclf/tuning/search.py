@@ -101,7 +101,7 @@ class Search:
             if config.jobs is None:  # the order of trials depends on it
                 config = config.model_copy(update={"jobs": self._workers.count})
                 self.request = replace(self.request, config=config)
-                self.request.save(self.directory)
+            self.request.save(self.directory)  # not before: another process may search
             sampler = build_sampler(
                 config.sampler, self.request.space, seed=config.seed, directory=self.directory
             )

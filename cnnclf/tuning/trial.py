@@ -31,7 +31,7 @@ from cnnclf.training.work import open_work
 from cnnclf.tuning.halving import FAILED
 from cnnclf.tuning.recipes import AnyPlan
 
-_MAX_KILLS = 2  # of a trial, after the same epoch
+_MAX_KILLS = 3  # of a trial, after the same epoch
 _KEPT = 8  # compiled networks of trials that may be continued
 
 

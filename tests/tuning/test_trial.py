@@ -82,7 +82,7 @@ def test_a_trial_without_memory_ends_itself_and_not_the_search(
     assert not kept
 
 
-def test_a_trial_whose_process_is_killed_twice_fails(
+def test_a_trial_whose_process_is_killed_three_times_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import_source(draw_shapes(tmp_path / "shapes"), tmp_path / "data", progress=Silent())
@@ -95,7 +95,7 @@ def test_a_trial_whose_process_is_killed_twice_fails(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trial, "fit", kill)
-    for status in (RunStatus.INTERRUPTED, RunStatus.RUNNING, RunStatus.RUNNING):
+    for status in (RunStatus.INTERRUPTED, *3 * [RunStatus.RUNNING]):
         with pytest.raises(KeyboardInterrupt):
             continue_trial(job, on_epoch=lambda _: None, progress=Silent())
         RunDirectory(job.path).update_run(status=status)
@@ -104,7 +104,7 @@ def test_a_trial_whose_process_is_killed_twice_fails(
     found = continue_trial(job, on_epoch=lambda _: None, progress=progress)
     assert found.is_over
     assert progress.warnings == [found.problem]
-    assert "was killed 2 times after epoch 0" in found.problem
+    assert "was killed 3 times after epoch 0" in found.problem
 
 
 def test_only_the_last_networks_are_kept() -> None:

@@ -165,7 +165,7 @@ def _prepare(
     from cnnclf.tuning.space import load_space
 
     config, _ = load_config(options=given, kind=TuneConfig)
-    _, origins = load_config(assignments=fix, kind=RECIPES[command].kind)
+    _, origins = load_config(assignments=fix, kind=RECIPES[command].kind, option="--fix")
     searched = None if space is None else load_space(space)
     data = open_source(source)
     if final:
@@ -195,9 +195,7 @@ def _reload(directory: Path, given: Mapping[str, object]) -> "SearchRequest":
     request = SearchRequest.load(directory)
     checked, _ = load_config(options=given, kind=TuneConfig)
     changes = {key: getattr(checked, key) for key in given}
-    request = replace(request, config=change_config(request.config, changes))
-    request.save(directory)
-    return request
+    return replace(request, config=change_config(request.config, changes))
 
 
 def _create(

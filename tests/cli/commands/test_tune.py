@@ -178,6 +178,22 @@ def test_only_figures_that_were_drawn_are_named(
     assert f"write it again: cnnclf tune --resume {directory}" in damaged.stderr
 
 
+def test_a_search_that_runs_is_not_changed_by_another_process(
+    cli: Cli, tmp_path: Path, dataset: Path, player: Player
+) -> None:
+    directory = tmp_path / "search"
+    words = ["--fix", "training.epochs=18", "--trials", "2", "--seeds", "1", "-o", directory]
+    assert cli("tune", dataset, *words).code == 0
+    before, trained = (directory / "tuning.json").read_bytes(), player.epochs
+    with holding_run(directory):
+        refused = cli("tune", "--resume", directory, "--trials", "3")
+    assert refused.code == 4
+    assert (directory / "tuning.json").read_bytes() == before
+    assert cli("tune", "--resume", directory, "--trials", "3").code == 0
+    assert read_json(directory / "tuning.json")["config"]["trials"] == 3
+    assert player.epochs > trained
+
+
 def test_final_evaluates_the_winner_on_test(
     cli: Cli, tmp_path: Path, dataset: Path, player: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +255,12 @@ def test_final_is_refused_without_a_test_split_and_loses_no_result(
         (["DATA", "--minutes", "0"], 2, "--minutes 0: expected a number greater than 0"),
         (["DATA", "--trials", "one"], 2, "--trials one: expected"),
         (["DATA", "--sampler", "grid"], 2, "one of evolution, random, tpe, gp, cmaes"),
-        (["DATA", "--fix", "model.dropuot=0.1"], 2, "did you mean model.dropout?"),
+        (
+            ["DATA", "--fix", "model.dropuot=0.1"],
+            2,
+            "--fix model.dropuot=0.1: unknown setting; did",
+        ),
+        (["DATA", "--fix", "dropout"], 2, "hint: for example --fix model.dropout=0.3"),
         (["DATA", "--fix", "training.minutes=3"], 2, "training.minutes cannot be fixed"),
         (["DATA", "--space", "none.toml"], 4, "space none.toml does not exist"),
         (["DATA", "--space", "SPACE", "--fix", "model.dropout=0.1"], 2, "space.toml searches it"),
