@@ -1,5 +1,6 @@
 """The split of each image of a source, and the notes and warnings about it."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,9 @@ _OPTIMISTIC: Final = (
 _MAX_GROUP: Final = 0.02
 _MAX_GROUP_OF_FEW: Final = 0.1
 _COPIES: Final = 20
+
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_NO_DIGEST: Final = 32 * "0"  # of a manifest that somebody edited
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,15 @@ def _find_earlier(files: Keys, earlier: Dataset) -> npt.NDArray[np.int8]:
         files: Hashes of the bytes of the files, as in `SampleColumns`.
         earlier: The other dataset; an image that is in several of its splits counts for the first.
     """
-    digests = bytes.fromhex("".join(digest[:32] for digest in earlier.manifest.sha256))
-    keys = np.frombuffer(digests, "<u8").reshape(-1, 2).astype(np.uint64)
-    splits = earlier.manifest.splits
-    _, ids = np.unique(np.concatenate([keys, files]), axis=0, return_inverse=True)
+    digests = (
+        digest[:32] if _DIGEST.fullmatch(digest) else _NO_DIGEST
+        for digest in earlier.manifest.sha256
+    )
+    keys = np.frombuffer(bytes.fromhex("".join(digests)), "<u8").reshape(-1, 2).astype(np.uint64)
+    ids = join_units(np.concatenate([keys, files]))
     found = np.full(len(ids), len(SPLITS), np.int8)
-    used = np.flatnonzero(splits >= 0)
-    np.minimum.at(found, ids[used], splits[used])
+    used = np.flatnonzero(earlier.manifest.splits >= 0)
+    np.minimum.at(found, ids[used], earlier.manifest.splits[used])
     known = found[ids[len(keys) :]]
     return np.where(known < len(SPLITS), known, -1).astype(np.int8)
 

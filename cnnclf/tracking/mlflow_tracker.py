@@ -63,10 +63,10 @@ class MlflowTracker:
             self._id = str(known["run"])
             if self._has_run():
                 return
-            again = f"cnnclf runs export {shlex.quote(str(run.path))} --to mlflow:{self._uri}"
+            words = ["cnnclf", "runs", "export", str(run.path), "--to", f"mlflow:{self._uri}"]
             self._progress.warn(
                 f"the run {self._id} of MLflow is not in {self._uri} any more: another one begins, "
-                f"with the epochs from here; all of them, in the end: {again}"
+                f"with the epochs from here; all of them, in the end: {shlex.join(words)}"
             )
         settings = read_settings(run)
         name = settings["dataset.name"]

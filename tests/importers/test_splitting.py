@@ -131,6 +131,18 @@ def test_a_dataset_can_be_replaced_by_its_larger_self(photos: Path) -> None:
     assert {path: now[path] for path in then} == then
 
 
+def test_a_row_without_a_checksum_is_as_if_it_were_not_there(photos: Path) -> None:
+    _, before = run(photos)
+    manifest = before.directory / "manifest.csv"
+    first = before.manifest.sha256[0]
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace(first, ""), encoding="utf-8")
+    report, after = run(photos, seed=5, keep_splits=before.directory)
+    assert f"139 of the 140 images stay in their split of {before.directory}" in report.notes
+    then, now = _find_splits(before), _find_splits(after)
+    others = then.keys() - {before.manifest.paths[0]}
+    assert {path: now[path] for path in others} == {path: then[path] for path in others}
+
+
 def test_it_replaces_the_split_of_the_source_and_says_if_nothing_is_known(
     photos: Path, tmp_path: Path
 ) -> None:
