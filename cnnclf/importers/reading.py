@@ -1,4 +1,4 @@
-"""Reading and checking images on many threads, in order and in bounded memory.
+"""Reading and checking images side by side, in order and in bounded memory.
 
 Each file is read once; its bytes are hashed and decoded completely, and the pixels are hashed.
 """
@@ -18,12 +18,15 @@ from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ImageInfo, inspect_image
 from cnnclf.importers.importer import Record
 from cnnclf.importers.walk import MAX_DEPTH
-from cnnclf.parallel import map_ahead
+from cnnclf.processes import map_in_processes
 from cnnclf.quality.perceptual_hash import SIDE
 
 # Passing on single files would cost more than a tiny image itself.
 _CHUNK: Final = 16
 _CHUNKS_AHEAD: Final = 4
+
+# Fewer images are read before a process has been started.
+_FIRST: Final = 2048 // _CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def check_images(
     Args:
         root: The folder that the paths of the records are relative to.
         records: Consumed slightly faster than the results are yielded.
-        threads: At least 1; None means one per processor.
+        threads: At least 1; None means one per processor. Of many images they are processes.
         copy_to: A folder that the good images are copied into, under their paths.
         kind: What the files must hold, as in `InputSpec`.
         exact: Whether the checksums of large images must be over all their pixels.
@@ -71,7 +74,9 @@ def check_images(
     check = _Check(os.fspath(root), copy_to, kind, exact, bands)
     chunks = iter(lambda: list(islice(records, _CHUNK)), [])
     ahead = threads * _CHUNKS_AHEAD
-    return map_ahead(check.check_all, chunks, threads=threads, ahead=ahead, name="check")
+    return map_in_processes(
+        check.check_all, chunks, processes=threads, ahead=ahead, name="check", first=_FIRST
+    )
 
 
 class _Check(NamedTuple):

@@ -1,14 +1,14 @@
 """What each image file contains, measured once for all checks; files are only read.
 
-Each file is read and decoded completely, on many threads. 1.2 kB are kept of each image: its
+Each file is read and decoded completely, side by side. 1.2 kB are kept of each image: its
 numbers, and 32 x 32 gray pixels.
 """
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ReducedImage
+from cnnclf.processes import map_in_processes
 from cnnclf.progress import Progress
 from cnnclf.quality.perceptual_hash import SIDE, Gray
 from cnnclf.quality.sharpness import measure_blur
@@ -27,6 +28,10 @@ REDUCED_SIDE: Final = 256
 """Longer side of the images that are examined: what a network sees, not what a camera stored."""
 
 _CHUNK: Final = 16
+_CHUNKS_AHEAD: Final = 4
+
+# Fewer images are measured before a process has been started.
+_FIRST: Final = 1024 // _CHUNK
 _LEVELS: Final = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
 NUMBERS: Final = np.dtype(
     [
@@ -85,44 +90,77 @@ class ImageFacts:
         """Rows of the images that could be decoded, ascending."""
         return np.flatnonzero(self.numbers["is_usable"])
 
+    def put(self, start: int, other: "ImageFacts") -> None:
+        """Take over the measurements of other images as those from row `start` on."""
+        rows = slice(start, start + len(other))
+        self.numbers[rows], self.gray[rows] = other.numbers, other.gray
+        self.modes[rows], self.cameras[rows] = other.modes, other.cameras
+        self.turns[rows], self.mismatches[rows] = other.turns, other.mismatches
+        self.missing.extend(start + row for row in other.missing)
+        self.damaged.update({start + row: reason for row, reason in other.damaged.items()})
+
 
 def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress) -> ImageFacts:
-    """Read and measure every image of a dataset."""
+    """Read and measure every image of a dataset.
+
+    Args:
+        dataset: Its files are only read.
+        threads: At least 1; None means one per processor. Of many images they are processes.
+        progress: Receives the number of images that were measured.
+    """
     count = len(dataset)
-    modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
-    gray = np.zeros((count, SIDE, SIDE), np.uint8)
-    facts = ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
+    facts = _start_facts(count)
     _ = dataset.value_range  # found once, before threads ask for it
-    pool = ThreadPoolExecutor(threads or count_usable_cpus(), thread_name_prefix="measure")
-    chunks = [range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
-    try:
-        with progress.task("examining images", count, unit="images") as task:
-            for done in pool.map(lambda rows: _measure_rows(dataset, rows, facts), chunks):
-                task.advance(done)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    facts.missing.sort()
+    threads = threads or count_usable_cpus()
+    chunks = map_in_processes(
+        _Measurer(dataset).measure,
+        (range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)),
+        processes=threads,
+        ahead=_CHUNKS_AHEAD * threads,
+        name="measure",
+        first=_FIRST,
+    )
+    done = 0
+    with closing(chunks), progress.task("examining images", count, unit="images") as task:
+        for chunk in chunks:
+            facts.put(done, chunk)
+            done += len(chunk)
+            task.advance(len(chunk))
     return facts
 
 
-def _measure_rows(dataset: Dataset, rows: range, facts: ImageFacts) -> int:
-    for row in rows:
-        path = dataset.file(row)
-        try:
-            content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
-            changed_s = check_regular(path).st_mtime
-            reduced = dataset.reduce(content, REDUCED_SIDE, name=path.name)
-        except FileNotFoundError:
-            facts.missing.append(row)
-        except ImageError as error:
-            facts.damaged[row] = error.message
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            facts.damaged[row] = f"cannot be read: {reason}"
-        else:
-            _fill(facts, row, content=content, reduced=reduced, digest=dataset.manifest.sha256[row])
-            facts.numbers["changed_s"][row] = changed_s
-    return len(rows)
+def _start_facts(count: int) -> ImageFacts:
+    modes, cameras, turns, mismatches = ([""] * count for _ in range(4))
+    gray = np.zeros((count, SIDE, SIDE), np.uint8)
+    return ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
+
+
+class _Measurer(NamedTuple):
+    """Measures images of one dataset."""
+
+    dataset: Dataset
+
+    def measure(self, rows: range) -> ImageFacts:
+        """Measure a few images; the first row is number 0 of what is returned."""
+        facts = _start_facts(len(rows))
+        for at, row in enumerate(rows):
+            path = self.dataset.file(row)
+            try:
+                content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
+                changed_s = check_regular(path).st_mtime
+                reduced = self.dataset.reduce(content, REDUCED_SIDE, name=path.name)
+            except FileNotFoundError:
+                facts.missing.append(at)
+            except ImageError as error:
+                facts.damaged[at] = error.message
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                facts.damaged[at] = f"cannot be read: {reason}"
+            else:
+                digest = self.dataset.manifest.sha256[row]
+                _fill(facts, at, content=content, reduced=reduced, digest=digest)
+                facts.numbers["changed_s"][at] = changed_s
+        return facts
 
 
 def _fill(

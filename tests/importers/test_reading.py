@@ -37,6 +37,18 @@ def test_order_is_kept(folder: Path, threads: int) -> None:
     assert found[7].sha256 == hashlib.sha256(content).digest()
 
 
+def test_processes_read_what_threads_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "5.png").write_bytes(b"no image")
+    (folder / "6.png").unlink()
+    expected = check(folder, records(100))
+    assert sum(each.info is None for each in expected) == 2
+    monkeypatch.setattr(reading, "_FIRST", 0)
+    assert check(folder, records(100)) == expected
+    copies = folder / "copies"
+    list(check_images(folder, records(100), threads=2, copy_to=copies))
+    assert len(list(copies.iterdir())) == 98
+
+
 def test_what_cannot_be_read_has_a_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "sub").mkdir()
     (folder / "big.png").write_bytes(bytes(1000))
