@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +16,17 @@ from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
-from cnnclf.parallel import map_ahead
-from cnnclf.progress import Progress
+from cnnclf.processes import map_in_processes
+from cnnclf.progress import Progress, Silent
 
 Rows = npt.NDArray[np.intp]
 Images = npt.NDArray[np.uint8]
 
 _CHUNK_BYTES = 1 << 20
 _CHUNK_IMAGES = 32  # small pixels may come from large files, and progress comes by chunks
+
+# Fewer images are decoded before a process has been started.
+_FIRST_IMAGES: Final = 2048
 
 
 class Failure(NamedTuple):
@@ -48,7 +52,7 @@ class DecodingJob:
         dataset: The images.
         spec: Size and channels of the result.
         rows: The rows to decode, int [n], n at least 1.
-        threads: Threads that decode, at least 1.
+        threads: Threads that decode, at least 1. Of many images they are processes.
         progress: Receives the number of images decoded.
     """
 
@@ -106,12 +110,13 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
         pixels are zero. Only a few chunks per thread are in memory at a time.
     """
     step = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
-    chunks = map_ahead(
-        lambda start: _decode_chunk(job, start, step),
+    chunks = map_in_processes(
+        partial(_decode_chunk, replace(job, progress=Silent()), step),
         range(0, len(job.rows), step),
-        threads=job.threads,
+        processes=job.threads,
         ahead=2 * job.threads + 2,
         name="cnnclf-decode",
+        first=_FIRST_IMAGES // step,
     )
     with closing(chunks), job.progress.task("decoding", len(job.rows), unit="images") as task:
         for images, failures in chunks:
@@ -119,7 +124,7 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
             task.advance(len(images))
 
 
-def _decode_chunk(job: DecodingJob, start: int, step: int) -> tuple[Images, Failures]:
+def _decode_chunk(job: DecodingJob, step: int, start: int) -> tuple[Images, Failures]:
     rows = job.rows[start : start + step].tolist()
     images = np.zeros((len(rows), *job.spec.shape), np.uint8)
     failures: Failures = {}

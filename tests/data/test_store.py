@@ -335,3 +335,21 @@ def test_chunks_come_in_order_with_any_number_of_threads(
     assert list(pixels.failed) == [10]
     for row in set(range(25)) - {10}:
         assert (pixels.gather(np.array([row]))[0] == decode_image(dataset.file(row), SPEC)).all()
+
+
+def test_processes_decode_what_threads_decode(
+    tmp_path: Path, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_CHUNK_IMAGES", 3)
+    dataset = make_dataset(tmp_path, count=14)
+    dataset.file(10).unlink()
+    job = decoding.DecodingJob(dataset, SPEC, np.arange(1, 14), 2, Silent())
+    expected = list(decoding.decode_chunks(job))
+    here = len(decoded)
+    monkeypatch.setattr(decoding, "_FIRST_IMAGES", 6)
+    found = list(decoding.decode_chunks(job))
+    assert len(decoded) == here + 6  # the others were decoded elsewhere
+    assert [failures for _, failures in found] == [failures for _, failures in expected]
+    assert [list(failures) for _, failures in found] == [[], [], [], [9], []]
+    for (images, _), (others, _) in zip(found, expected, strict=True):
+        assert (images == others).all()
