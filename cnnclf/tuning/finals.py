@@ -1,5 +1,6 @@
 """The best configurations and the default, trained with other seeds as far as time allows."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ class Finals:
 
     def record(self, job: Job, outcome: TrialOutcome) -> None:
         """Count a training, unless it failed or was cut."""
-        if outcome.is_over and not outcome.problem:
+        if outcome.is_whole:
             evaluate_on_val(RunDirectory(self.directory / job.name), self.dataset)
             self._done[job.trial].append(job.seed)
 
@@ -142,8 +143,10 @@ def evaluate_trial(run: RunDirectory, dataset: Dataset, *, split: str, progress:
     from cnnclf.evaluation.report import evaluate
     from cnnclf.inference.classifier import Classifier
 
+    # nothing is set up where workers trained, or nothing was left to train
+    device = None if "keras" in sys.modules else "auto"
     report = evaluate(
-        Classifier.load(run.path),
+        Classifier.load(run.path, device=device),
         dataset,
         split=split,
         out=run.evaluation(split),

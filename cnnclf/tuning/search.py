@@ -272,9 +272,16 @@ class Search:
         """Evaluate a training on val while the time is counted; it may be one of the best."""
         if outcome.problem:
             return outcome
+        if not job.trial and self.request.config.gpus:
+            self._check_device(job)
         evaluate_on_val(RunDirectory(self._path(job)), self._dataset)
         outcome = self._outcomes[job.name] = read_outcome(self._path(job))
         return outcome
+
+    def _check_device(self, job: Job) -> None:
+        device = str(RunDirectory(self._path(job)).read_record().get("device"))
+        if device.startswith("CPU"):
+            self.progress.warn(f"the GPU of --gpus was not used, but {device}: run cnnclf doctor")
 
     def _show_epoch(self, job: TrialJob, row: EpochRow) -> None:
         self._advance()
@@ -344,7 +351,7 @@ class Search:
         runs = [
             RunDirectory(self.directory / TRIALS / name)
             for name, outcome in self._outcomes.items()
-            if name.split("-")[0] == start and outcome.is_over and not outcome.problem
+            if name.split("-")[0] == start and outcome.is_whole
         ]
         trials = range(len(self._halving.scores))
         return SearchResult(

@@ -67,6 +67,11 @@ class TrialOutcome:
     evaluation_s: float = 0.0
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it is over and did not fail."""
+        return self.is_over and not self.problem
+
+    @property
     def epochs(self) -> int:
         """Epochs that count: all but those of a head on a frozen backbone, which take no time."""
         return sum(row.phase != HEAD for row in self.history)
@@ -90,10 +95,11 @@ class TrialOutcome:
 
     def scores(self, rungs: Sequence[int], *, val_count: int) -> list[Score]:
         """Return the best score at each rung that was reached."""
-        ended = self.is_over and not self.problem
         # the last rung counts only once the run is finished, with its best checkpoint
         reached = [
-            epochs for epochs in rungs if ended or (self.epochs >= epochs and epochs != rungs[-1])
+            epochs
+            for epochs in rungs
+            if self.is_whole or (self.epochs >= epochs and epochs != rungs[-1])
         ]
         states = [self.summarize(epochs, val_count=val_count) for epochs in reached]
         return [state.best_score for state in states] + [FAILED] * bool(self.problem)

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic, sleep
 
+from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import CnnclfError, DeviceError, RunError
 from cnnclf.progress import Progress, Silent
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.phases import HEAD
+from cnnclf.tuning.finals import evaluate_on_val
 from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_trial, read_outcome
 
 _RETRIES = 3  # of a job whose node was lost
@@ -72,7 +74,10 @@ def run_job(
 
 
 def run_lost_job(job: TrialJob) -> TrialReport:
-    """Run a job on any node; errors are returned, and a lock of a lost node is waited for."""
+    """Run a job on any node; errors are returned, and a lock of a lost node is waited for.
+
+    What is trained to the end is evaluated here, where its device is.
+    """
     directory = job.path.parent.parent
     if not (directory / SEARCH_FILE).is_file():
         return TrialReport(
@@ -89,9 +94,13 @@ def run_lost_job(job: TrialJob) -> TrialReport:
             break
         sleep(_POLL_S)
     try:
-        return run_job(job)
+        report = run_job(job)
+        if report.outcome is not None and report.outcome.is_whole:
+            evaluate_on_val(run, load_dataset(job.dataset))
+            report = replace(report, outcome=read_outcome(job.path))
     except CnnclfError as error:
         return TrialReport(None, error=error)
+    return report
 
 
 @dataclass(frozen=True)
@@ -151,7 +160,7 @@ def open_workers(
         nodes = cluster.nodes()
         cards = sum(node.gpus for node in nodes)
         if gpus and not cards:
-            raise DeviceError(f"{cluster.title} has no GPU for --gpus", "remove --gpus")
+            raise DeviceError(f"{cluster.title} has no GPU for --gpus", "use --no-gpus")
         count = jobs or (cards if gpus else len(nodes))
         cpus = sum(node.cpus for node in nodes) / count
         cpus = max(1, min(int(cpus), *(node.cpus for node in nodes))) if cpus >= 1 else cpus

@@ -676,6 +676,44 @@ def test_a_job_of_a_killed_node_continues_on_another(tmp_path: Path, dataset: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="clusters of Ray are on posix")
+def test_each_gpu_trains_a_trial_and_this_process_loads_no_network(
+    tmp_path: Path, dataset: Path
+) -> None:
+    pytest.importorskip("ray")
+    fix = "--fix data.image_size=16 --fix model.filters=8,8 --fix training.epochs=4"
+    words = f"tune {dataset} {fix} --trials 3 --seeds 1 --minutes 60".split()
+    search = tmp_path / "search"
+    script = (
+        "import sys; from cnnclf.cli.main import main; code = main(sys.argv[1:]); "
+        "print({'keras', 'tensorflow'} & set(sys.modules)); sys.exit(code)"
+    )
+
+    def call(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        return subprocess.run(
+            command, env=nodes.environment, capture_output=True, text=True, check=False
+        )
+
+    with open_nodes() as nodes:
+        nodes.start(gpus=1)
+        nodes.start(gpus=1)
+        given = (*words, "--gpus", "--ray", nodes.address, "--out", search)
+        found = call(*given)
+        assert found.returncode == 0, found.stderr
+        assert "2 trials side by side" in found.stderr
+        assert found.stdout.splitlines()[-1] == "set()"
+        # Ray was told of GPUs that are not there, as where a driver is missing
+        assert found.stderr.count("the GPU of --gpus was not used, but CPU") == 1
+        assert "oneDNN" not in found.stderr
+        assert (search / "trials" / "000" / "evaluation" / "val").is_dir()
+        rest = call("tune", "--resume", search, "--final", "--ray", nodes.address, "--no-gpus")
+    assert rest.returncode == 0, rest.stderr
+    assert "test accuracy" in rest.stdout
+    assert "oneDNN" not in rest.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills processes as posix does")
 def test_killed_processes_continue_to_the_same_result(tmp_path: Path, dataset: Path) -> None:
     settings = "--fix data.image_size=16 --fix model.filters=8,8 --fix training.epochs=6"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 10  # trials of the leaderboard
 _IMPORTANT = 5  # settings
-_RESUMABLE = {"minutes", "trials"}
+_RESUMABLE = {"minutes", "trials", "gpus"}
 
 
 @partial(add_settings, kind=TuneConfig)
@@ -89,7 +89,7 @@ def tune_command(
         others = (dataset, out_, finetune, space, fix, dry_run, overwrite)
         if any(others) or set(given) - _RESUMABLE:
             raise UsageError(
-                "--resume DIR takes only --minutes, --trials, --ray, --track and --final",
+                "--resume DIR takes only --minutes, --trials, --gpus, --ray, --track and --final",
                 f"cnnclf tune --resume {shlex.quote(str(resume))}",
             )
         request = _reload(resume, given)

@@ -31,11 +31,12 @@ class RayNodes:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self, *, core: int | None = None) -> subprocess.Popen[bytes]:
+    def start(self, *, core: int | None = None, gpus: int = 0) -> subprocess.Popen[bytes]:
         """Start a node with one processor, the head if it is the first.
 
         Args:
             core: Let it have this core only.
+            gpus: That Ray is told of; there need not be any.
         """
         log = self.directory / f"node{len(self.nodes)}.log"
         first = [
@@ -48,7 +49,8 @@ class RayNodes:
             *(("taskset", "-c", str(core)) if core is not None else ()),
             *(sys.executable, "-m", "ray.scripts.scripts", "start"),
             *([f"--address={self.address}"] if self.nodes else first),
-            *("--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"),
+            *("--node-ip-address=127.0.0.1", "--num-cpus=1", f"--num-gpus={gpus}"),
+            "--object-store-memory=100000000",
             *("--include-log-monitor=false", "--disable-usage-stats", "--block"),
         ]
         for _ in range(5):
