@@ -85,7 +85,7 @@ class ChunkStream:
         )
         results = numbers.map_batches(
             _PoolWorker,
-            batch_size=None,
+            batch_size=1,  # Ray takes no None beside GPUs
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
                 min_size=1,

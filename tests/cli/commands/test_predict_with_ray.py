@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cnnclf.hardware import find_nvidia_gpus
 from tests.conftest import Cli
 from tests.inference.conftest import LABELS, SPEC, add_calibration, build_tiny
 from tests.prediction.cluster.ray_nodes import ROOT, RayNodes, find_session, open_nodes
@@ -218,6 +219,21 @@ class TestClusters:
         assert 0 < summary["earlier"] < summary["files"] == FILES + 3
         with out.open(newline="") as file:
             check_rows(photos, list(csv.DictReader(file)))
+
+    @pytest.mark.skipif(bool(find_nvidia_gpus()), reason="there is a GPU")
+    def test_workers_are_given_gpus_which_they_find_or_name(
+        self, nodes: RayNodes, bundle: Path, photos: Path, tmp_path: Path
+    ) -> None:
+        nodes.start(gpus=1)  # Ray is told of one that is not there
+        out = tmp_path / "rows.csv"
+        arguments = (photos, "--out", out, "--ray", nodes.address)
+        code, _, stderr = finish(start(nodes, bundle, *arguments))
+        assert code == 6, stderr
+        assert "1 worker with 1 processor and a GPU" in stderr
+        assert "error: on the node " in stderr
+        assert ": --device gpu: no NVIDIA GPU was found" in stderr
+        assert "hint: use --device cpu" in stderr
+        assert not out.exists()
 
     def test_without_an_address_it_starts_a_cluster_of_its_own(
         self, bundle: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
