@@ -145,7 +145,7 @@ def _predict_paths(
     found = ImageInputs(paths, progress=progress, kind=kind, keep_repeated=True).first()
     threshold, norm = read_cutoff(classifier.bundle, settings.threshold)
     options = PredictOptions(
-        _count_named(classifier, settings),
+        settings.count_named(len(classifier.labels)),
         threshold,
         settings.batch_size,
         settings.threads,
@@ -179,7 +179,7 @@ def _predict_contents(
         answers = iter(
             classifier.classify(
                 np.array(batch, np.uint8).reshape(-1, *spec.shape),
-                top_k=_count_named(classifier, settings),
+                top_k=settings.count_named(len(classifier.labels)),
                 threshold=settings.threshold,
                 rules=rules,
             )
@@ -201,15 +201,6 @@ def _read_rules(classifier: "Classifier", settings: PredictConfig) -> "AnswerRul
     rules = read_rules(
         read_json(classifier.directory / CLASSIFIER_FILE),  # it may be calibrated since it loaded
         classifier.directory,
-        level=settings.sets,
-        method=settings.set_method,
-        unknown_by=settings.unknown_by,
-        min_familiar=settings.min_familiar,
+        config=settings,
     )
     return rules if classifier.features == rules.features else replace(rules, familiarity=None)
-
-
-def _count_named(classifier: "Classifier", settings: PredictConfig) -> int:
-    """Return how many labels each prediction names."""
-    count = len(classifier.labels)
-    return count if settings.all_probabilities else min(settings.top_k, count)

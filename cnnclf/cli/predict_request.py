@@ -221,14 +221,7 @@ def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions
     from cnnclf.prediction.label_pipeline import PredictOptions
 
     content, labels = bundle.content, bundle.labels
-    rules = read_rules(
-        content,
-        bundle.directory,
-        level=config.sets,
-        method=config.set_method,
-        unknown_by=config.unknown_by,
-        min_familiar=config.min_familiar,
-    )
+    rules = read_rules(content, bundle.directory, config=config)
     if rules.familiarity is None and can_compare(content):
         out.note(
             f"no column familiar: {bundle.directory} has no index of training images; "
@@ -241,7 +234,7 @@ def choose_options(bundle: "Bundle", config: "PredictConfig") -> "PredictOptions
             "--threshold 0 names all"
         )
     return PredictOptions(
-        len(labels) if config.all_probabilities else min(config.top_k, len(labels)),
+        config.count_named(len(labels)),
         cutoff.threshold,
         config.batch_size,
         config.threads,

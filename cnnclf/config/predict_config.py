@@ -60,3 +60,7 @@ class PredictConfig(CommandConfig):
     )
     threads: Threads = setting(None, "CPU threads to use.", unset="all cores")
     device: Device = setting("auto", "Device to compute on; auto: a GPU if one can be used.")
+
+    def count_named(self, classes: int) -> int:
+        """Return how many labels each prediction names."""
+        return classes if self.all_probabilities else min(self.top_k, classes)

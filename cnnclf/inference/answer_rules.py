@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnnclf.config import PredictConfig
 from cnnclf.errors import UsageError
 from cnnclf.inference.calibration_data import FIELD, can_compare, load_calibration
 from cnnclf.inference.familiarity import Familiarity
@@ -58,29 +59,21 @@ def _hash(calibrated: npt.NDArray[np.float32]) -> str:
 
 
 def read_rules(
-    content: Mapping[str, Any],
-    directory: Path,
-    *,
-    level: float | None = None,
-    method: str = "lac",
-    unknown_by: str = "probability",
-    min_familiar: float = 0.01,
+    content: Mapping[str, Any], directory: Path, *, config: PredictConfig
 ) -> AnswerRules:
-    """Read from a bundle what the options ask for.
+    """Read from a bundle what the settings ask for.
 
     Args:
         content: Of classifier.json.
         directory: The bundle.
-        level: The rate at which a set holds the true label, (0, 1); None for no sets.
-        method: A name of `METHODS`.
-        unknown_by: As in `PredictConfig`.
-        min_familiar: Fraction of images like those of val that count as unlike anything learned.
+        config: Sets and familiarity.
 
     Raises:
         UsageError: The bundle lacks what is asked for; with how to get it.
         DataError: The sets need more images than the bundle was calibrated on.
         RunError: The file of the bundle is damaged.
     """
+    level, unknown_by = config.sets, config.unknown_by
     by_distance = unknown_by != "probability"
     if content.get(FIELD) is None and (level is not None or by_distance):
         option = f"--sets {level:g}" if level is not None else f"--unknown-by {unknown_by}"
@@ -101,6 +94,6 @@ def read_rules(
         )
     sets = None
     if data is not None and level is not None:
-        sets = data.fit_sets(method=method, level=level, classes=len(content["labels"]))
-    limit = familiarity.find_limit(min_familiar) if familiarity else 0.0
+        sets = data.fit_sets(method=config.set_method, level=level, classes=len(content["labels"]))
+    limit = familiarity.find_limit(config.min_familiar) if familiarity else 0.0
     return AnswerRules(sets, familiarity, unknown_by, limit)

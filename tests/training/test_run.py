@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnnclf.config import EvaluateConfig, TrainConfig, load_config
+from cnnclf.config import EvaluateConfig, PredictConfig, TrainConfig, load_config
 from cnnclf.data import decoding
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.errors import ImageError
@@ -100,7 +100,8 @@ def test_a_listener_stops_training_and_the_best_epoch_is_tested(
     bundle = read_json(run.path / "checkpoints/best/classifier.json")
     assert bundle["calibration"]["features"] == 6
     assert bundle["calibration"]["images"] == len(work_rows(run, "val"))
-    rules = read_rules(bundle, run.path / "checkpoints/best", unknown_by="distance")
+    config = PredictConfig(unknown_by="distance")
+    rules = read_rules(bundle, run.path / "checkpoints/best", config=config)
     assert rules.familiarity is not None
     assert len(rules.familiarity.index) == len(work_rows(run, "train"))
     assert "promise" not in bundle

@@ -56,7 +56,8 @@ def test_sets_familiarity_and_views_are_those_without_a_cluster(
     calibrated: Path, draw: Draw
 ) -> None:
     content = json.loads((calibrated / "classifier.json").read_text())
-    rules = read_rules(content, calibrated, level=0.9, unknown_by="both")
+    config = PredictConfig(sets=0.9, unknown_by="both")
+    rules = read_rules(content, calibrated, config=config)
     options = PredictOptions(top_k=2, rules=rules)
     order = WorkOrder(calibrated, content["sha256"], CONFIG | {"views": "mirror"}, options)
     paths = [str(draw(f"{color}.png", color)) for color in ("red", "green", "blue")]
