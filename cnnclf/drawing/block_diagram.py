@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cnnclf.drawing.block_layout import (
     COLORS,
@@ -22,8 +22,8 @@ from cnnclf.drawing.block_layout import (
     lay_out,
     read_inputs,
 )
-from cnnclf.drawing.canvas import SCALE, measure, shorten
-from cnnclf.drawing.lettering import drawable, find_font_file
+from cnnclf.drawing.canvas import SCALE, font_for, measure, shorten
+from cnnclf.drawing.lettering import drawable
 from cnnclf.files import atomic_path, write_text_atomic
 
 _INK = "#222222"
@@ -146,8 +146,8 @@ def _write(
     bold: bool = False,
 ) -> None:
     shown = shorten(drawable(text), MAX_WIDTH * 2, size=size, bold=bold)
-    font = ImageFont.truetype(find_font_file(shown, bold=bold), size * SCALE)
-    pen.text((place[0] * SCALE, place[1] * SCALE), shown, fill=_INK, font=font)
+    at = (place[0] * SCALE, place[1] * SCALE)
+    pen.text(at, shown, fill=_INK, font=font_for(shown, size, bold=bold))
 
 
 def _tip(line: Sequence[Point]) -> list[Point]:

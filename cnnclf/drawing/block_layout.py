@@ -62,32 +62,15 @@ class Box:
     center: float  # of its text
 
     @property
-    def faces(self) -> list[tuple[float, list[tuple[float, float]]]]:
+    def faces(self) -> list[tuple[float, list[Point]]]:
         """Opacity and corners of front, top and right side."""
-        left, right, low, high, over = (
-            *(self.x, self.x + self.width, self.y, self.y - self.height),
-            self.depth,
-        )
+        left, right, low, high = self.x, self.x + self.width, self.y, self.y - self.height
+        over = self.depth
+        shared = (right + over, high - over)  # by top and right side
         return [
             (0.95, [(left, low), (right, low), (right, high), (left, high)]),
-            (
-                0.45,
-                [
-                    (left, high),
-                    (right, high),
-                    (right + over, high - over),
-                    (left + over, high - over),
-                ],
-            ),
-            (
-                0.7,
-                [
-                    (right, low),
-                    (right, high),
-                    (right + over, high - over),
-                    (right + over, low - over),
-                ],
-            ),
+            (0.45, [(left, high), (right, high), shared, (left + over, high - over)]),
+            (0.7, [(right, low), (right, high), shared, (right + over, low - over)]),
         ]
 
 

@@ -192,14 +192,9 @@ def _load_font(file: str, pixels: float) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(file, pixels)
 
 
-@cache
-def _file_for(characters: str, bold: bool) -> str:
-    return find_font_file(characters, bold=bold)
-
-
 def font_for(text: str, size: float, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return the font that draws a text; its size is in points."""
-    return _load_font(_file_for("".join(sorted({*text})), bold), size * SCALE)
+    return _load_font(find_font_file("".join(sorted({*text})), bold=bold), size * SCALE)
 
 
 def _height_of(lines: int, size: float) -> float:

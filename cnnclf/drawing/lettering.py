@@ -57,6 +57,7 @@ def font(size: float, *, bold: bool = False) -> Any:
     return FontProperties(family=families, size=size, weight="bold" if bold else "normal")
 
 
+@cache
 def find_font_file(text: str, *, bold: bool = False) -> str:
     """Find the font file that draws a text, for libraries that take only one.
 
