@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnclf.cli.cluster_call import ClusterCall
 from cnnclf.cli.output import out
-from cnnclf.cli.predict_request import ImageSearch, choose_options
+from cnnclf.cli.predict_request import ClusterCall, ImageSearch, choose_options
 from cnnclf.cli.row_sinks import RowTarget, choose_columns, open_file_sink, summary_fields
 from cnnclf.config import PredictConfig
 from cnnclf.errors import CnnclfError

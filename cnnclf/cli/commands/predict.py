@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cnnclf.cli import options
-from cnnclf.cli.cluster_call import choose_cluster
 from cnnclf.cli.declaring import argument, option
 from cnnclf.cli.output import out
 from cnnclf.cli.predict_request import (
     ImageSearch,
     Sorting,
     check_columns,
+    choose_cluster,
     choose_cutoff,
     choose_mode,
     choose_options,
