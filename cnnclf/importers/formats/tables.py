@@ -18,7 +18,7 @@ from cnnclf.importers.importer import (
     compose_label,
     names_others,
 )
-from cnnclf.importers.layouts.split_words import describe_unread, read_split_name
+from cnnclf.importers.layouts.split_words import describe_unread, name_splits, read_split_name
 from cnnclf.importers.source import Source
 from cnnclf.importers.tables.cell_values import (
     CellError,
@@ -30,7 +30,6 @@ from cnnclf.importers.tables.cell_values import (
 )
 from cnnclf.importers.tables.file_index import FileIndex, NotFoundError
 from cnnclf.importers.tables.repeated_rows import COPY, RepeatedRows
-from cnnclf.importers.tables.split_tables import name_splits
 from cnnclf.importers.tables.table_columns import (
     TableColumns,
     choose_columns,

@@ -100,6 +100,29 @@ def settle_eval(split: str, present: Iterable[str]) -> str:
     return "val" if "test" in present and "val" not in present else "test"
 
 
+def name_splits(paths: Iterable[Path]) -> dict[str, Path]:
+    """Return the table of each split, train first, if their names differ in nothing else.
+
+    Args:
+        paths: Tables of one folder.
+
+    Returns:
+        Empty unless two splits or more have a table, and each of them one only.
+    """
+    families: dict[tuple[str, ...], list[tuple[str, Path]]] = {}
+    for path in paths:
+        split, rest = read_split_name(path.stem)
+        if split:
+            families.setdefault(rest, []).append((split, path))
+    several = [each for each in families.values() if len(each) > 1]
+    if len(several) != 1:
+        return {}
+    present = {split for split, _ in several[0]}
+    found = {settle_eval(split, present): path for split, path in several[0]}
+    order = [split for split in ("train", "val", "test") if split in found]
+    return {split: found[split] for split in order} if len(order) == len(several[0]) else {}
+
+
 def describe_unread(names: Sequence[str], folder: Path) -> str:
     """Say that other splits lie beside a source, and what reads all of them."""
     what = f"{name_some(names)} beside it {'is' if len(names) == 1 else 'are'} not read"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnclf.importers.tables.split_tables import name_splits
+from cnnclf.importers.layouts.split_words import name_splits
 
 
 @pytest.mark.parametrize(
