@@ -108,7 +108,7 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     from cnnclf.runs.run_opening import create_run
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.run import conduct_run
-    from cnnclf.training.work import decode_ahead
+    from cnnclf.training.work import Work, decode_ahead, open_work
 
     config, given = load_config(
         options={
@@ -127,15 +127,17 @@ def measure_one(folder: Path, backbone: str, precision: str) -> None:
     with tempfile.TemporaryDirectory() as work, decode_ahead(plan, dataset) as ahead:
         runtime = setup_runtime(device="cpu", seed=0, deterministic=False, threads=None)
         handle = create_run(Path(work) / "run", command="benchmark")
-        conduct_run(
+        opened = Work(
             plan,
             dataset,
-            run=handle,
-            runtime=runtime,
-            progress=Silent(),
+            handle,
+            runtime,
+            Silent(),
             listeners=[lambda _row, _best: ends.append(time.perf_counter() - start)],
             ahead=ahead,
         )
+        with open_work(opened):
+            conduct_run(opened)
         engine = handle.read_record().get("feature_engine", precision)
     result = {
         "phase": ends[-1],

@@ -106,6 +106,7 @@ def measure_one(source: Path, backbone: str, wanted: float) -> None:
     from cnnclf.runtime import setup_runtime
     from cnnclf.training.epochs import EpochRow, StopRequest
     from cnnclf.training.run import conduct_run
+    from cnnclf.training.work import Work, open_work
 
     config, given = load_config(options={"backbone.name": backbone}, kind=FinetuneConfig)
     dataset = load_dataset(source)
@@ -119,11 +120,11 @@ def measure_one(source: Path, backbone: str, wanted: float) -> None:
         print(json.dumps(result | {"val_accuracy": row.val_accuracy}), flush=True)
         return StopRequest.PRUNE
 
-    with tempfile.TemporaryDirectory() as work:
-        handle = create_run(Path(work) / "run", command="benchmark")
-        result = conduct_run(
-            plan, dataset, run=handle, runtime=runtime, progress=Silent(), listeners=[stop]
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        handle = create_run(Path(folder) / "run", command="benchmark")
+        work = Work(plan, dataset, handle, runtime, Silent(), listeners=[stop])
+        with open_work(work):
+            result = conduct_run(work)
     if result.state.stopped is None:
         raise SystemExit(f"no epoch reached val accuracy {wanted}")
 

@@ -23,7 +23,7 @@ from cnnclf.runs.run_opening import create_run
 from cnnclf.training.epochs import StopRequest
 from cnnclf.training.precision import set_up
 from cnnclf.training.run import fit
-from cnnclf.training.work import open_work
+from cnnclf.training.work import Work, open_work
 from cnnclf.tuning import workers
 from cnnclf.tuning.leaderboard import write_result
 from cnnclf.tuning.request import prepare_search
@@ -84,15 +84,16 @@ def train(path: Path, plan: Any, dataset: Any, *, epochs: int) -> float:
     """Train to an epoch; return the processor seconds."""
     began = time.process_time()
     runtime = set_up(plan, threads=None, progress=Silent())
-    with open_work(
+    work = Work(
         plan,
         dataset,
-        run=create_run(path),
-        runtime=runtime,
-        progress=Silent(),
+        create_run(path),
+        runtime,
+        Silent(),
         listeners=[lambda row, _: StopRequest.PRUNE if row.epoch == epochs else None],
         with_test=False,
-    ) as work:
+    )
+    with open_work(work):
         fit(work)
     return time.process_time() - began
 

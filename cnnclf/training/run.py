@@ -2,8 +2,7 @@
 
 `conduct_run` does all three. A search over settings takes the first two and never touches test:
 
-    with open_work(plan, dataset, run=run, runtime=runtime, progress=progress,
-                   with_test=False) as work:
+    with open_work(Work(plan, dataset, run, runtime, progress, with_test=False)) as work:
         state = fit(work)
         judge_best(work)
 """
@@ -12,6 +11,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cnnclf.data.manifest import Dataset
@@ -36,7 +36,6 @@ from cnnclf.runtime import keeping_policy
 from cnnclf.runtime.gradients import check_gradients
 from cnnclf.training.calibration import MIN_IMAGES, Calibration, calibrate
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
-from cnnclf.training.feeding.ahead import PixelsAhead
 from cnnclf.training.fitting.judging import Verdict, judge_mirrored
 from cnnclf.training.fitting.state import TrainingState
 from cnnclf.training.head_and_tail import fit_head_and_tail
@@ -126,23 +125,22 @@ def execute_plan(
         if resume:
             runtime = _keep_precision(plan, runtime, run)
 
-        options: dict[str, Any] = {
-            "run": run,
-            "progress": progress,
-            "listeners": listeners,
-            "ahead": ahead,
-        }
+        prepare = partial(
+            Work, plan, dataset, run, progress=progress, listeners=listeners, ahead=ahead
+        )
         try:
             try:
-                return conduct_run(
-                    plan, dataset, runtime=runtime, resume=resume, started=started, **options
-                )
+                work = prepare(runtime=runtime, resume=resume, started=started)
+                with open_work(work):
+                    return conduct_run(work)
             except DivergedError as error:
                 if settings.precision != "auto" or runtime.precision == "float32":
                     raise
                 progress.warn(f"{error.message}; training continues in float32, which may not")
                 runtime = change_precision(plan, "float32", reason="the loss became NaN before")
-                return conduct_run(plan, dataset, runtime=runtime, resume=True, **options)
+                work = prepare(runtime=runtime, resume=True)
+                with open_work(work):
+                    return conduct_run(work)
         except (KeyboardInterrupt, DeviceError) as stop:
             once = "once there is enough, " if isinstance(stop, DeviceError) else ""
             stop.add_note(f"{once}continue with: {run.resume_command()}")
@@ -159,52 +157,28 @@ def _keep_precision(
     return change_precision(plan, str(precision), reason="as before")
 
 
-def conduct_run(
-    plan: TrainPlan | FinetunePlan,
-    dataset: Dataset,
-    *,
-    run: RunDirectory,
-    runtime: "RuntimeInfo",
-    progress: Progress,
-    resume: bool = False,
-    listeners: Sequence[EpochListener] = (),
-    ahead: PixelsAhead | None = None,
-    started: float | None = None,
-) -> TrainResult:
+def conduct_run(work: Work[Any]) -> TrainResult:
     """Train or fine-tune as planned, keep the best epoch, calibrate it on val and test it.
-
-    The arguments are those of `open_work`.
 
     Raises:
         DataError: No training image can be decoded.
         RunError: The loss became NaN, weights do not fit, or the state to continue from is damaged.
         DeviceError: No space for images, features or checkpoints.
     """
-    with open_work(
-        plan,
-        dataset,
-        run=run,
-        runtime=runtime,
-        progress=progress,
-        resume=resume,
-        listeners=listeners,
-        ahead=ahead,
-        started=started,
-    ) as work:
-        state = fit(work)
-        if state.stopped is StopRequest.PRUNE:
-            return TrainResult(run, state, None, len(work.pixels.failed))
-        if plan.config.training.calibrate:
-            judge_best(work)
-        report = evaluate_best(work)
-    paths = dataset.manifest.paths
+    state = fit(work)
+    if state.stopped is StopRequest.PRUNE:
+        return TrainResult(work.run, state, None, len(work.pixels.failed))
+    if work.plan.config.training.calibrate:
+        judge_best(work)
+    report = evaluate_best(work)
+    paths = work.dataset.manifest.paths
     lost = (
-        (paths[row] for row in dataset.select_split(_choose_split(plan)))
+        (paths[row] for row in work.dataset.select_split(_choose_split(work.plan)))
         if report is None
         else (file.path for file in report.failed)
     )
     failed = {paths[row] for row in work.pixels.failed}.union(lost)
-    return TrainResult(run, state, report, len(failed))
+    return TrainResult(work.run, state, report, len(failed))
 
 
 def fit(work: Work[Any], *, with_curves: bool = True) -> TrainingState:

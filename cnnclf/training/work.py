@@ -42,17 +42,17 @@ _READ_AT_ONCE = 32  # images
 
 @dataclass
 class Work(Generic[AnyPlan]):
-    """What the steps of a run work with; `open_work` makes one.
+    """What the steps of a run work with, within `open_work`.
 
     Args:
         plan: What to do.
         dataset: The dataset the plan was made for.
         run: A run directory that was created or opened.
         runtime: Device, precision and seed, already set.
-        progress: Receives tasks, notes and warnings; they are logged as well.
-        resume: Continue from the last checkpoint.
+        progress: Receives tasks, notes and warnings.
+        resume: Continue from the last checkpoint, if there is one.
         listeners: Receive each epoch, in this order.
-        ahead: Waits for the images, if they are being decoded already.
+        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
         with_test: Whether the test split will be used; if not, its images are never decoded.
         started: When the run began in this process, as of `time.perf_counter`.
         before_s: Seconds that earlier processes took.
@@ -231,67 +231,33 @@ class Work(Generic[AnyPlan]):
 
 
 @contextmanager
-def open_work(
-    plan: AnyPlan,
-    dataset: Dataset,
-    *,
-    run: RunDirectory,
-    runtime: "RuntimeInfo",
-    progress: Progress,
-    resume: bool = False,
-    listeners: Sequence[EpochListener] = (),
-    ahead: PixelsAhead | None = None,
-    with_test: bool = True,
-    started: float | None = None,
-    compiled: dict[str, Any] | None = None,
-) -> Iterator[Work[AnyPlan]]:
+def open_work(work: Work[AnyPlan]) -> Iterator[Work[AnyPlan]]:
     """Open a run for the steps of a with statement, and keep its status, log and history.
 
     When the with statement ends, the status becomes `finished`, or `pruned` if a listener asked for
     that; after an exception it becomes `interrupted` or `failed`.
 
     Args:
-        plan: What to do.
-        dataset: The dataset the plan was made for.
-        run: A run directory that was created or opened.
-        runtime: Device, precision and seed, already set.
-        progress: Receives tasks, notes and warnings.
-        resume: Continue from the last checkpoint, if there is one.
-        listeners: Receive each epoch, after log and history.
-        ahead: Waits for the images, if they are being decoded already (`decode_ahead`).
-        with_test: Whether the test split will be used; if not, its images are never decoded.
-        started: When the run began in this process, as of `time.perf_counter`; None: now.
-        compiled: As of `Work`.
+        work: Changed here: its progress is logged as well, and its listeners come after log and
+            history.
 
     Yields:
-        What the steps take.
+        The same work, which the steps take.
     """
-    log = LoggedProgress(progress, run)
-    if resume and find_whole_directory(run.last) is None:
+    run, runtime = work.run, work.runtime
+    log = LoggedProgress(work.progress, run)
+    if work.resume and find_whole_directory(run.last) is None:
         log.note("the run stopped before its first checkpoint: starting with the first epoch")
-        resume = False
-    compiled = {} if compiled is None else compiled
-    if not resume:
-        compiled.clear()
-        write_json_atomic(run.plan, plan.to_dict())
-        if (settings := plan.to_toml()) is not None:
+        work.resume = False
+    if not work.resume:
+        work.compiled.clear()
+        write_json_atomic(run.plan, work.plan.to_dict())
+        if (settings := work.plan.to_toml()) is not None:
             write_text_atomic(run.settings, settings)
-    history = HistoryFile(run, read_epochs(run) if resume else [])
-    own: list[EpochListener] = [log.on_epoch, history.on_epoch]
-    work = Work(
-        plan,
-        dataset,
-        run,
-        runtime,
-        progress=log,
-        resume=resume,
-        ahead=ahead,
-        with_test=with_test,
-        started=time.perf_counter() if started is None else started,
-        before_s=_read_spent(run),
-        compiled=compiled,
-    )
-    work.listeners = [*own, *listeners, TimeUse(log, work.seconds, run=run).on_epoch]
+    history = HistoryFile(run, read_epochs(run) if work.resume else [])
+    times = TimeUse(log, work.seconds, run=run)
+    work.progress, work.before_s = log, _read_spent(run)
+    work.listeners = [log.on_epoch, history.on_epoch, *work.listeners, times.on_epoch]
     with recorded(run, runtime, seconds=work.seconds) as outcome:
         log.note(f"{runtime.summary} ({runtime.precision_reason})")
         yield work

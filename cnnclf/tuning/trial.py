@@ -27,7 +27,7 @@ from cnnclf.training.phases import HEAD
 from cnnclf.training.precision import set_up
 from cnnclf.training.recording import draw_curves, read_epochs
 from cnnclf.training.run import fit
-from cnnclf.training.work import open_work
+from cnnclf.training.work import Work, open_work
 from cnnclf.tuning.halving import FAILED
 from cnnclf.tuning.recipes import AnyPlan
 
@@ -204,20 +204,22 @@ def continue_trial(
 
     runtime = set_up(plan, threads=job.threads, progress=progress)
     # backbones are too large to keep several
-    compiled = None if kept is None or isinstance(plan, FinetunePlan) else kept.take(job.path)
+    compiled = {} if kept is None or isinstance(plan, FinetunePlan) else kept.take(job.path)
     try:
         with (
             open_tracking(job.track, progress) as tracking,
             open_work(
-                plan,
-                load_dataset(job.dataset),
-                run=tracking.watch(run),
-                runtime=runtime,
-                progress=progress,
-                resume=not is_new,
-                listeners=[stop, tracking.on_epoch],
-                with_test=False,
-                compiled=compiled,
+                Work(
+                    plan,
+                    load_dataset(job.dataset),
+                    tracking.watch(run),
+                    runtime,
+                    progress,
+                    resume=not is_new,
+                    listeners=[stop, tracking.on_epoch],
+                    with_test=False,
+                    compiled=compiled,
+                )
             ) as work,
         ):
             try:

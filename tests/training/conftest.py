@@ -18,6 +18,7 @@ from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.fitting import checkpoints
 from cnnclf.training.run import TrainResult, conduct_run
+from cnnclf.training.work import Work, open_work
 
 SHAPES = ("disc", "square", "stripe")
 
@@ -109,15 +110,10 @@ def train_tiny(shapes: Dataset) -> Iterator[Train]:
             deterministic=config.runtime.deterministic,
         )
         run: RunDirectory = open_run(path) if resume else create_run(path)
-        return conduct_run(
-            plan_training(config, shapes, given=given),
-            shapes,
-            run=run,
-            runtime=runtime,
-            progress=Silent(),
-            resume=resume,
-            listeners=listeners,
-        )
+        plan = plan_training(config, shapes, given=given)
+        work = Work(plan, shapes, run, runtime, Silent(), resume=resume, listeners=listeners)
+        with open_work(work):
+            return conduct_run(work)
 
     yield call
     import keras

@@ -20,6 +20,7 @@ from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.extending import Extension, open_extension, plan_extension
 from cnnclf.training.run import TrainResult, conduct_run
+from cnnclf.training.work import Work, open_work
 from tests.training.conftest import Train
 
 CONSTANT = {"optimizer.schedule": "constant", "training.patience": 2}
@@ -66,14 +67,9 @@ def extend(
 ) -> TrainResult:
     run = extension.begin(create_run(path))
     runtime = setup_runtime(device="cpu", precision="float32", seed=0, deterministic=False)
-    return conduct_run(
-        extension.plan,
-        dataset,
-        run=run,
-        runtime=runtime,
-        progress=progress or Silent(),
-        resume=True,
-    )
+    work = Work(extension.plan, dataset, run, runtime, progress or Silent(), resume=True)
+    with open_work(work):
+        return conduct_run(work)
 
 
 def test_more_epochs_are_those_of_an_uninterrupted_run(

@@ -127,18 +127,18 @@ def test_a_run_that_diverges_in_the_chosen_precision_continues_in_float32(
             write_json_atomic(made.last / STATE_FILE, state | {"spent_s": 3000.0})
             raise DivergedError("loss became NaN in epoch 2")
 
-    conducted: list[dict[str, Any]] = []
-    conduct_run = run.conduct_run
+    opened: list[work.Work[Any]] = []
+    open_work = work.open_work
 
-    def conduct(*arguments: Any, **options: Any) -> Any:
-        conducted.append(options)
-        if len(conducted) == 2:  # as if the epochs before had taken most of an hour
+    def open_noted(each: work.Work[Any]) -> Any:
+        opened.append(each)
+        if len(opened) == 2:  # as if the epochs before had taken most of an hour
             state = read_json(made.last / STATE_FILE)
-            assert options.get("started") is None, "the clock of this leg starts now"
+            assert opened[0].seconds() > opened[1].seconds(), "the clock of this leg starts now"
             assert work._read_spent(made) == state["spent_s"] == 3000.0
-        return conduct_run(*arguments, **options)
+        return open_work(each)
 
-    monkeypatch.setattr(run, "conduct_run", conduct)
+    monkeypatch.setattr(run, "open_work", open_noted)
     progress, made = Silent(), create_run(tmp_path / "run")
     made.update_run(created="2999-01-01T00:00:00+00:00")  # as if it was made after a long start
     result = run.execute_plan(

@@ -101,6 +101,7 @@ from cnnclf.runs.run_opening import create_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.training.run import conduct_run
+from cnnclf.training.work import Work, open_work
 
 dataset = load_dataset(Path(sys.argv[1]))
 config, _ = load_config(kind=TrainConfig, options={
@@ -109,8 +110,9 @@ config, _ = load_config(kind=TrainConfig, options={
 })
 runtime = setup_runtime(device="cpu", seed=0, logical_cpus=2)
 assert runtime.devices == ("CPU:0", "CPU:1"), runtime
-result = conduct_run(plan_training(config, dataset), dataset, run=create_run(Path(sys.argv[2])),
-                     runtime=runtime, progress=Silent())
+plan, run = plan_training(config, dataset), create_run(Path(sys.argv[2]))
+with open_work(Work(plan, dataset, run, runtime, Silent())) as work:
+    result = conduct_run(work)
 losses = [row.loss for row in result.state.history]
 assert losses[1] < losses[0], losses
 """

@@ -23,7 +23,7 @@ from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener, EpochRow, StopRequest
 from cnnclf.training.run import fit, judge_best
-from cnnclf.training.work import open_work
+from cnnclf.training.work import Work, open_work
 from tests.training.conftest import TINY, Train
 from tests.training.tiny_finetune import tune_tiny
 
@@ -58,14 +58,8 @@ def test_without_test_no_test_image_is_read(
         options=TINY | {"training.epochs": 1, "data.cache": cache}, kind=TrainConfig
     )
     plan, run = plan_training(config, shapes, given=given), create_run(tmp_path / "run")
-    with open_work(
-        plan,
-        shapes,
-        run=run,
-        runtime=setup_runtime(device="cpu", seed=0, deterministic=True),
-        progress=Silent(),
-        with_test=False,
-    ) as work:
+    runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
+    with open_work(Work(plan, shapes, run, runtime, Silent(), with_test=False)) as work:
         state = fit(work)
         judge_best(work)
     assert state.epoch == 1

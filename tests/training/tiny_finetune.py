@@ -21,6 +21,7 @@ from cnnclf.runtime import setup_runtime
 from cnnclf.training.epochs import EpochListener
 from cnnclf.training.frozen import phase_data
 from cnnclf.training.run import TrainResult, conduct_run
+from cnnclf.training.work import Work, open_work
 
 TINY = {
     "backbone.name": "tiny",
@@ -132,12 +133,8 @@ def tune_tiny(
     """Fine-tune: `tune_tiny(dataset, path, **{"features.views": 2})`."""
     runtime = setup_runtime(device="cpu", seed=0, deterministic=True)
     with tiny_backbone(engine):
-        return conduct_run(
-            plan_tiny(dataset, **options),
-            dataset,
-            run=open_run(path) if resume else create_run(path),
-            runtime=runtime,
-            progress=progress or Silent(),
-            resume=resume,
-            listeners=listeners,
-        )
+        plan = plan_tiny(dataset, **options)
+        run = open_run(path) if resume else create_run(path)
+        work = Work(plan, dataset, run, runtime, progress or Silent(), resume, listeners)
+        with open_work(work):
+            return conduct_run(work)
