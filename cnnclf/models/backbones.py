@@ -150,6 +150,13 @@ def _family(
         )
 
 
+def _convnext_family(*members: _Member) -> Iterator[Backbone]:
+    """Build the rows of ConvNeXt, whose layers have the variant in their names."""
+    for member in members:
+        variant = member[0].removeprefix("convnext-")
+        yield from _family("inside", 32, stages.name_convnext_stages(variant), member)
+
+
 def _lite_family(*members: tuple[str, int, int, float, float]) -> Iterator[Backbone]:
     """Build the rows of EfficientNet-Lite: variant, default size, parameters, GMACs, top-1."""
     for variant, default_size, parameters, gmacs, top1 in members:
@@ -301,34 +308,11 @@ BACKBONES: tuple[Backbone, ...] = (
         ("efficientnetv2-m", "EfficientNetV2M", 480, 53_150_388, 24.58, 85.3),
         ("efficientnetv2-l", "EfficientNetV2L", 480, 117_746_848, 56.08, 85.7),
     ),
-    *_family(
-        "inside",
-        32,
-        stages.name_convnext_stages("tiny"),
+    *_convnext_family(
         ("convnext-tiny", "ConvNeXtTiny", 224, 27_820_128, 4.455, 81.3),
-    ),
-    *_family(
-        "inside",
-        32,
-        stages.name_convnext_stages("small"),
         ("convnext-small", "ConvNeXtSmall", 224, 49_454_688, 8.683, 82.3),
-    ),
-    *_family(
-        "inside",
-        32,
-        stages.name_convnext_stages("base"),
         ("convnext-base", "ConvNeXtBase", 224, 87_566_464, 15.35, 85.3),
-    ),
-    *_family(
-        "inside",
-        32,
-        stages.name_convnext_stages("large"),
         ("convnext-large", "ConvNeXtLarge", 224, 196_230_336, 34.36, 86.3),
-    ),
-    *_family(
-        "inside",
-        32,
-        stages.name_convnext_stages("xlarge"),
         ("convnext-xlarge", "ConvNeXtXLarge", 224, 348_147_968, 60.92, 86.7),
     ),
 )
