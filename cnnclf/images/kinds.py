@@ -16,7 +16,7 @@ from cnnclf.images.sound_files import inspect_sound, load_sound, name_sound
 ARRAY_MODES: Final = {"L": "array", "RGB": "array RGB", "RGBA": "array RGBA"}
 SOUND_MODE: Final = "sound"
 
-_WORDS: Final = {"array": "a NumPy array", "sound": "a sound", "image": "an image"}
+_WORDS: Final = {"array": "a NumPy array", "sound": "a sound", "image": "another kind of file"}
 _FULL_SECONDS: Final = 20.0  # of a sound that no recipe was chosen for yet
 
 
@@ -66,7 +66,7 @@ def _load(
 ) -> LoadedImage:
     found = kind_of(content[:16])
     if found != kind:
-        raise ImageError(f"expected {_WORDS[kind]}, received {describe_kind(content[:16])}")
+        raise ImageError(f"expected {_WORDS[kind]}, received {_WORDS[found]}")
     if kind == "sound":
         spec = sound or SoundSpec(min(inspect_sound(content).seconds, _FULL_SECONDS))
         image, facts = load_sound(content, spec)
@@ -80,11 +80,6 @@ def _load(
     image, numbers = load_array(content, max_pixels=max_pixels, value_range=value_range)
     notes = [] if numbers in {"uint8", "bool"} else [f"{numbers}, scaled from its extremes"]
     return _whole(image, ARRAY_MODES[image.mode], "NPY", tuple(notes), width=image.width)
-
-
-def describe_kind(head: bytes) -> str:
-    """Say of which kind a file is that is not of the expected one."""
-    return _WORDS.get(kind_of(head), "") if kind_of(head) != "image" else "another kind of file"
 
 
 def _whole(
