@@ -3,12 +3,13 @@
 import importlib.util
 import io
 import struct
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnclf.errors import ImageError
+from cnnclf.images.modes import RawValues
 from cnnclf.packages import suggest_install
 
 _SUPPORTED: Final = {"MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT",
@@ -30,26 +31,8 @@ _DAMAGE: Final = (
 _MAX_CODE: Final = 16
 
 
-class DicomImage(NamedTuple):
-    """One decoded image.
-
-    Args:
-        values: [H, W] or [H, W, 3], rescaled.
-        value_range: Values that become black and white: the window, or all that can be stored.
-        is_inverted: Whether low values are bright (MONOCHROME1).
-        mode: The photometric interpretation.
-        oddities: What was done, in words.
-    """
-
-    values: npt.NDArray[Any]
-    value_range: tuple[float, float]
-    is_inverted: bool
-    mode: str
-    oddities: tuple[str, ...]
-
-
-def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
-    """Read the first frame.
+def read_dicom(stream: BinaryIO, *, max_pixels: int) -> RawValues:
+    """Read the first frame, whose mode is its photometric interpretation.
 
     Values are rescaled by slope and intercept. The window of the file, the first if it has several,
     says which values are black and white; without one, the values that its bits can hold.
@@ -92,15 +75,15 @@ def read_dicom(stream: BinaryIO, *, max_pixels: int) -> DicomImage:
         raise ImageError(f"the DICOM is damaged: {reason}") from error
 
 
-def _scale(found: Any, values: npt.NDArray[Any], photometric: str, frames: int) -> DicomImage:
+def _scale(found: Any, values: npt.NDArray[Any], photometric: str, frames: int) -> RawValues:
     from pydicom.pixels.processing import apply_color_lut
 
     oddities = [f"first of {frames} frames"] if frames > 1 else []
     if photometric == "PALETTE COLOR":
         values = apply_color_lut(values, found)
-        return DicomImage(values, _whole(values), False, photometric, tuple(oddities))
     if values.ndim == 3:
-        return DicomImage(values, _whole(values), False, photometric, tuple(oddities))
+        whole = (0.0, float(np.iinfo(values.dtype).max))
+        return RawValues(values, whole, photometric, "DICOM", tuple(oddities))
     slope = float(found.get("RescaleSlope") or 1)
     intercept = float(found.get("RescaleIntercept") or 0)
     bits, is_signed = int(found.BitsStored), bool(found.PixelRepresentation)
@@ -115,14 +98,9 @@ def _scale(found: Any, values: npt.NDArray[Any], photometric: str, frames: int) 
         oddities.append("DICOM, window of the file")
     else:
         oddities.append("DICOM, range of its bits")
-    rescaled = values.astype(np.float64) * slope + intercept
-    return DicomImage(
-        rescaled, value_range, photometric == "MONOCHROME1", photometric, tuple(oddities)
-    )
-
-
-def _whole(values: npt.NDArray[Any]) -> tuple[float, float]:
-    return 0.0, float(np.iinfo(values.dtype).max)
+    rescaled = values[:, :, None].astype(np.float64) * slope + intercept
+    is_inverted = photometric == "MONOCHROME1"
+    return RawValues(rescaled, value_range, photometric, "DICOM", tuple(oddities), is_inverted)
 
 
 def _first(value: Any) -> float | None:

@@ -1,4 +1,7 @@
-"""Converts every color mode of Pillow to 8 bits: gray, RGB or RGB with transparency."""
+"""Converts every color mode of Pillow, and raw values, to 8 bits: gray, RGB or RGB and opacity."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +43,41 @@ def convert_to_8_bit(
     return image.convert("L" if mode == "1" else "RGB"), []
 
 
+@dataclass(frozen=True, slots=True)
+class RawValues:
+    """Numbers of an image that Pillow does not open.
+
+    Args:
+        values: [H, W, 1] or [H, W, 3].
+        value_range: Values that become black and white; None for those of the type.
+        mode: Pillow's word for the colors, or that of the format.
+        format: As in `LoadedImage`.
+        oddities: What is unusual, in words.
+        is_inverted: Whether low values are bright.
+        orientation: As in EXIF.
+    """
+
+    values: npt.NDArray[Any]
+    value_range: Range | None
+    mode: str
+    format: str
+    oddities: tuple[str, ...]
+    is_inverted: bool = False
+    orientation: int = 1
+
+
+def convert_values(
+    found: RawValues, value_range: Range | None
+) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Convert raw values by the rules of `convert_to_8_bit`, so that high values are bright."""
+    values, of_file = found.values, found.value_range
+    pixels, oddities = values, list[str]()
+    if of_file is not None or values.dtype != np.uint8:
+        is_16_bit = of_file is None and values.dtype == np.uint16
+        pixels, oddities = _scale(values, value_range or of_file, is_16_bit=is_16_bit)
+    return (255 - pixels if found.is_inverted else pixels), oddities
+
+
 def is_gray_mode(mode: str) -> bool:
     """Return whether a mode, as in `ImageInfo`, is one of gray values."""
     return mode.partition(";")[0] in _GRAY_MODES
@@ -70,14 +108,10 @@ def _expose_transparency(image: Image.Image) -> Image.Image:
 
 def _scale_gray(image: Image.Image, value_range: Range | None) -> tuple[Image.Image, list[str]]:
     values = np.asarray(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
-        scaled, oddities = _scale_16_bit(values)
-        scaled = scaled if value_range is None else scale_values(values, value_range)
-    elif value_range is not None:
-        scaled, oddities = scale_values(values, value_range), []
-    else:
-        scaled, oddity = scale_to_extremes(values)
-        oddities = [oddity]
+    is_16_bit = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in {"PNG", "PPM"}
+    )
+    scaled, oddities = _scale(values, value_range, is_16_bit=is_16_bit)
     gray = Image.fromarray(scaled)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -87,25 +121,29 @@ def _scale_gray(image: Image.Image, value_range: Range | None) -> tuple[Image.Im
     return gray, oddities
 
 
-def _scale_16_bit(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+def _scale(
+    values: npt.NDArray[Any], value_range: Range | None, *, is_16_bit: bool
+) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Scale numbers from a range, or from that of 16 bits or of these numbers."""
+    oddities = describe_peak(int(values.max())) if is_16_bit else []
+    if value_range is not None:
+        return scale_values(values, value_range), oddities
+    if is_16_bit:
+        return _scale_16_bit(values), oddities
+    scaled, oddity = _scale_to_extremes(values)
+    return scaled, [oddity]
+
+
+def _scale_16_bit(values: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
     scaled = values.astype(np.uint32)
-    oddities = describe_peak(int(scaled.max()))
     scaled *= 255
     scaled += _FULL_16_BIT // 2
     scaled //= _FULL_16_BIT
-    return scaled.astype(np.uint8), oddities
+    return scaled.astype(np.uint8)
 
 
-def scale_to_extremes(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], str]:
+def _scale_to_extremes(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.uint8], str]:
     """Scale numbers from their smallest and largest finite value to 0..255, and say so."""
-    scaled, low, high = _scale_to_extremes(values)
-    kind = "floating point" if values.dtype.kind == "f" else f"{8 * values.dtype.itemsize}-bit"
-    return scaled, f"{kind}, scaled from {low:g}..{high:g}"
-
-
-def _scale_to_extremes(
-    values: npt.NDArray[np.generic],
-) -> tuple[npt.NDArray[np.uint8], float, float]:
     with np.errstate(invalid="ignore"):  # signaling NaNs
         scaled = values.astype(np.float64)
     finite = np.isfinite(scaled)
@@ -116,4 +154,5 @@ def _scale_to_extremes(
     scaled[~finite] = low
     scaled -= low
     scaled *= 255 / (high - low) if high > low else 0.0
-    return np.rint(scaled).astype(np.uint8), low, high
+    kind = "floating point" if values.dtype.kind == "f" else f"{8 * values.dtype.itemsize}-bit"
+    return np.rint(scaled).astype(np.uint8), f"{kind}, scaled from {low:g}..{high:g}"

@@ -34,8 +34,14 @@ from cnnclf.images.image_words import (
     has_deep_colors,
     printable,
 )
-from cnnclf.images.modes import convert_to_8_bit, describe_peak, scale_to_extremes, scale_values
-from cnnclf.images.raw_values import RawValues, read_values
+from cnnclf.images.modes import (
+    RawValues,
+    convert_to_8_bit,
+    convert_values,
+    describe_peak,
+    scale_values,
+)
+from cnnclf.images.raw_values import read_values
 from cnnclf.images.tiff_channels import check_bands
 
 # Twice Pillow's own warning level, where Pillow too gives up: 179 million pixels, 0.7 GB as RGB.
@@ -237,23 +243,11 @@ def _load(
 
 
 def _load_values(found: RawValues, value_range: tuple[float, float] | None) -> LoadedImage:
-    values, oddities = found.values, list(found.oddities)
-    value_range = value_range or found.value_range
-    if values.dtype == np.uint8 and found.value_range is None:
-        pixels = values
-    elif values.dtype == np.uint16 and found.value_range is None:
-        oddities += describe_peak(int(values.max()))
-        pixels = scale_values(values, value_range or (0, 65_535))
-    elif value_range is not None:
-        pixels = scale_values(values, value_range)
-    else:
-        pixels, note = scale_to_extremes(values)
-        oddities.append(note)
-    pixels = 255 - pixels if found.is_inverted else pixels
+    pixels, notes = convert_values(found, value_range)
     flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
     image, box = turn_upright(
         Image.fromarray(np.ascontiguousarray(flat)),
-        (0, 0, values.shape[1], values.shape[0]),
+        (0, 0, pixels.shape[1], pixels.shape[0]),
         orientation=found.orientation,
     )
     return LoadedImage(
@@ -263,7 +257,7 @@ def _load_values(found: RawValues, value_range: tuple[float, float] | None) -> L
         height=image.height,
         mode=found.mode,
         format=found.format,
-        oddities=tuple(filter(None, [*oddities, TURNS.get(found.orientation, "")])),
+        oddities=tuple(filter(None, [*found.oddities, *notes, TURNS.get(found.orientation, "")])),
     )
 
 

@@ -1,41 +1,18 @@
 """Numbers of images that Pillow does not open: DICOM, and TIFF of other channels."""
 
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+from dataclasses import replace
+from typing import BinaryIO
 
-import numpy.typing as npt
 from PIL import TiffImagePlugin
 
 from cnnclf.errors import ImageError
 from cnnclf.images.dicom_files import read_dicom
 from cnnclf.images.formats import HEAD_BYTES, find_extra_format
 from cnnclf.images.image_words import DAMAGE, SAMPLE_FORMAT
+from cnnclf.images.modes import RawValues
 from cnnclf.images.tiff_channels import check_bands, read_channels, read_page
 
 _TIFF_STARTS = {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-
-
-@dataclass(frozen=True, slots=True)
-class RawValues:
-    """Numbers of an image that Pillow does not open.
-
-    Args:
-        values: [H, W, 1] or [H, W, 3].
-        value_range: Values that become black and white; None for those of the type.
-        mode: Pillow's word for the colors, or that of the format.
-        format: As in `LoadedImage`.
-        oddities: What is unusual, in words.
-        is_inverted: Whether low values are bright.
-        orientation: As in EXIF.
-    """
-
-    values: npt.NDArray[Any]
-    value_range: tuple[float, float] | None
-    mode: str
-    format: str
-    oddities: list[str]
-    is_inverted: bool = False
-    orientation: int = 1
 
 
 def read_values(
@@ -47,17 +24,9 @@ def read_values(
     stream.seek(0)
     if find_extra_format(head) == "DICOM":
         found = read_dicom(stream, max_pixels=max_pixels)
-        values = found.values if found.values.ndim == 3 else found.values[:, :, None]
-        if bands is not None:
-            values = values[:, :, check_bands(bands, values.shape[2])]
-        return RawValues(
-            values,
-            found.value_range,
-            found.mode,
-            "DICOM",
-            list(found.oddities),
-            is_inverted=found.is_inverted,
-        )
+        if bands is None:
+            return found
+        return replace(found, values=found.values[:, :, check_bands(bands, found.values.shape[2])])
     if head[:4] not in _TIFF_STARTS or (bands is None and _is_for_pillow(stream)):
         stream.seek(0)
         return None
@@ -75,12 +44,12 @@ def read_values(
         )
     chosen = tuple(range(page.channels)) if bands is None else bands
     values = read_channels(stream, chosen)
-    oddities = []
+    oddities: tuple[str, ...] = ()
     if bands is not None and (page.channels > 1 or count > 1):
         total = page.channels if page.channels > 1 else count
-        oddities.append(f"channels {','.join(map(str, bands))} of {total}")
+        oddities = (f"channels {','.join(map(str, bands))} of {total}",)
     elif count > 1:
-        oddities.append(f"first of {count} pages")
+        oddities = (f"first of {count} pages",)
     mode = "L" if len(chosen) == 1 else "RGB"
     return RawValues(values, None, mode, "TIFF", oddities, orientation=page.orientation)
 
