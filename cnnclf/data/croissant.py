@@ -50,23 +50,21 @@ def describe_dataset(
         f"Files are relative to {description['root']}.",
         "version": "1.0.0",
         "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": manifest,
-                "name": manifest,
-                "description": "One row per image.",
-                "contentUrl": manifest,
-                "encodingFormat": "text/csv",
-                "sha256": hash_file(directory / manifest),
-            },
-            {
-                "@type": "cr:FileSet",
-                "@id": "files",
-                "name": "files",
-                "description": "The files that the manifest names.",
-                "encodingFormat": _ENCODINGS[kind],
-                "includes": f"{description['root']}/**",
-            },
+            _describe(
+                "FileObject",
+                manifest,
+                description="One row per image.",
+                contentUrl=manifest,
+                encodingFormat="text/csv",
+                sha256=hash_file(directory / manifest),
+            ),
+            _describe(
+                "FileSet",
+                "files",
+                description="The files that the manifest names.",
+                encodingFormat=_ENCODINGS[kind],
+                includes=f"{description['root']}/**",
+            ),
         ],
         "recordSet": [_list_labels(description["labels"]), _list_rows(manifest)],
     }
@@ -88,45 +86,30 @@ def _make_context() -> dict[str, Any]:
     }
 
 
+def _describe(kind: str, identifier: str, **facts: Any) -> dict[str, Any]:
+    """Describe a part of a dataset, whose name is the end of its identifier."""
+    name = identifier.rpartition("/")[2]
+    return {"@type": f"cr:{kind}", "@id": identifier, "name": name, **facts}
+
+
 def _list_labels(labels: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "labels",
-        "name": "labels",
-        "description": "The classes, in the order of their numbers.",
-        "dataType": "sc:Enumeration",
-        "key": {"@id": "labels/name"},
-        "field": [
-            {
-                "@type": "cr:Field",
-                "@id": "labels/name",
-                "name": "name",
-                "description": "Name of the class.",
-                "dataType": "sc:Text",
-            }
-        ],
-        "data": [{"labels/name": label} for label in labels],
-    }
+    field = "labels/name"
+    return _describe(
+        "RecordSet",
+        "labels",
+        description="The classes, in the order of their numbers.",
+        dataType="sc:Enumeration",
+        key={"@id": field},
+        field=[_describe("Field", field, description="Name of the class.", dataType="sc:Text")],
+        data=[{field: label} for label in labels],
+    )
 
 
 def _list_rows(manifest: str) -> dict[str, Any]:
     fields = []
     for name, (kind, meaning) in _COLUMNS.items():
         source = {"fileObject": {"@id": manifest}, "extract": {"column": name}}
-        field = {
-            "@type": "cr:Field",
-            "@id": f"samples/{name}",
-            "name": name,
-            "description": meaning,
-            "dataType": kind,
-            "source": source,
-        }
         reference = {"references": {"field": {"@id": "labels/name"}}} if name == "label" else {}
-        fields.append(field | reference)
-    return {
-        "@type": "cr:RecordSet",
-        "@id": "samples",
-        "name": "samples",
-        "description": "The images.",
-        "field": fields,
-    }
+        facts = {"dataType": kind, "source": source, **reference}
+        fields.append(_describe("Field", f"samples/{name}", description=meaning, **facts))
+    return _describe("RecordSet", "samples", description="The images.", field=fields)
