@@ -39,12 +39,14 @@ class Row(NamedTuple):
     note: str
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a manifest as a stream; the file appears only when it is complete."""
+def write_rows(
+    path: Path, rows: Iterable[Sequence[object]], *, header: Sequence[str] = Row._fields
+) -> None:
+    """Write a manifest, or another table, as a stream; the file appears only when complete."""
     encoding: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     with atomic_path(path) as partial, partial.open("w", **encoding) as file:
         write = open_csv(file)
-        write(Row._fields)
+        write(header)
         for row in rows:
             write(row)
 

@@ -13,9 +13,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from cnnclf.data.description import load_description, write_description
 from cnnclf.data.manifest import save_dataset
-from cnnclf.data.manifest_rows import SPLITS, Row, open_csv, read_rows
+from cnnclf.data.manifest_rows import SPLITS, Row, read_rows, write_rows
 from cnnclf.errors import DataError
-from cnnclf.files import atomic_path
 from cnnclf.names import name_some, suggest
 
 Action = Literal["remove", "relabel", "move"]
@@ -120,7 +119,8 @@ def write_version(directory: Path, changes: Iterable[RowChange], *, why: str) ->
                 yield row._replace(**new_values)
         if is_empty:
             raise DataError(f"no image of {directory} would be left", "remove fewer images")
-        _write_changes(listing, done)  # before dataset.json, so that none is without its reasons
+        # before dataset.json, so that none is without its reasons
+        write_rows(listing, (each[:-1] for each in done), header=RowChange._fields[:-1])
 
     state = {name: found.get(name, "") for name in _STATE}
     save_dataset(
@@ -179,14 +179,3 @@ def _changes(row: Row, number: int, by_path: dict[str, list[RowChange]]) -> list
         if change.row in (None, number)
         and (change.action == "remove" or getattr(row, _COLUMNS[change.action]) != change.value)
     ]
-
-
-def _write_changes(path: Path, changes: Iterable[RowChange]) -> None:
-    with (
-        atomic_path(path) as partial,
-        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        write = open_csv(file)
-        write(RowChange._fields[:-1])
-        for change in changes:
-            write(change[:-1])

@@ -3,15 +3,15 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from cnnclf.config import CheckConfig
 from cnnclf.data.manifest import Counts, Dataset
-from cnnclf.data.manifest_rows import open_csv
+from cnnclf.data.manifest_rows import write_rows
 from cnnclf.errors import DataError
-from cnnclf.files import atomic_path, write_text_atomic
+from cnnclf.files import write_text_atomic
 from cnnclf.names import count_of
 from cnnclf.progress import STEPS, Progress
 from cnnclf.quality.check_evidence import NO_NETWORKS, Evidence, Networks
@@ -163,23 +163,12 @@ def write_report(
     """
     table, page = directory / FINDINGS_NAME, directory / PAGE_NAME
     with progress.task("writing the report", 2, unit=STEPS) as task:
-        _write_table(table, report.findings)
+        names = [field.name for field in fields(Finding)]
+        write_rows(table, map(astuple, report.findings), header=names)
         task.advance()
         write_text_atomic(page, render_page(report.by_check(), evidence, not_run=report.not_run))
         task.advance()
     return [table, page]
-
-
-def _write_table(path: Path, findings: Sequence[Finding]) -> None:
-    names = [field.name for field in fields(Finding)]
-    with (
-        atomic_path(path) as partial,
-        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        write = open_csv(file)
-        write(names)
-        for finding in findings:
-            write(["" if (value := getattr(finding, name)) is None else value for name in names])
 
 
 def _run(check: Check, evidence: Evidence) -> list[Finding]:
