@@ -21,10 +21,7 @@ from cnnclf.reporting.run_files import Evaluation, RunFiles, list_choices, list_
 from cnnclf.runs.run_directory import RunStatus, section
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
-
     from cnnclf.data.manifest import Dataset
-    from cnnclf.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True)
@@ -200,27 +197,21 @@ def _describe_data(files: RunFiles, dataset: "Dataset | None") -> dict[str, Any]
 
 
 def _describe_network(files: RunFiles) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    from cnnclf.drawing.block_diagram import to_svg
     from cnnclf.explainers.network_sources import describe_run
+    from cnnclf.models.network_diagram import CAPTION, draw_blocks
     from cnnclf.runtime import setup_runtime
 
     prepare = partial(setup_runtime, device="cpu", precision="float32")
     network = describe_run(files.directory.path, prepare=prepare)
     anatomy = network.anatomy.fold(1 if network.is_staged else 2)
+    diagram = to_svg(draw_blocks(anatomy, network.input_shape), title="network", caption=CAPTION)
     return {
         "parameters": network.anatomy.parameters,
         "macs": network.anatomy.macs,
         "input": join_sides(network.input_shape),
         "layers": anatomy.layers,
-        "diagram": _draw_network(anatomy, network.input_shape),
+        "diagram": Markup(diagram),  # noqa: S704 - escapes its text
     }
-
-
-def _draw_network(anatomy: "Anatomy", shape: tuple[int, int, int]) -> "Markup":
-    """Draw the blocks."""
-    from markupsafe import Markup
-
-    from cnnclf.drawing.block_diagram import to_svg
-    from cnnclf.models.network_diagram import CAPTION, draw_blocks
-
-    blocks = draw_blocks(anatomy, shape)
-    return Markup(to_svg(blocks, title="network", caption=CAPTION))  # noqa: S704 - escapes its text
