@@ -14,7 +14,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cnnclf.data.manifest import Dataset
+from cnnclf.data.store import keep_readable
 from cnnclf.errors import DataError, DeviceError, DivergedError, ImageError
 from cnnclf.evaluation.learning_diagnosis import diagnose, read_rows
 from cnnclf.evaluation.mirroring import compare_mirrored
@@ -23,6 +26,7 @@ from cnnclf.evaluation.report_content import Report
 from cnnclf.files import read_json
 from cnnclf.inference.calibration_data import FIELD
 from cnnclf.inference.classifier import Classifier
+from cnnclf.inference.engines.keras_comparison import MAX_IMAGES, save_reference
 from cnnclf.names import count_of
 from cnnclf.planning.choices import choose_averaging
 from cnnclf.planning.finetune_plan import FinetunePlan
@@ -43,7 +47,6 @@ from cnnclf.training.indexing import index_training_images
 from cnnclf.training.precision import change_precision, choose_precision, set_up
 from cnnclf.training.rate_range import find_rate
 from cnnclf.training.recording import draw_curves, read_epochs
-from cnnclf.training.reference_images import keep_reference
 from cnnclf.training.scratch import fit_cnn
 from cnnclf.training.work import Work, decode_ahead, open_work
 
@@ -275,7 +278,7 @@ def evaluate_best(work: Work[Any]) -> Report | None:
     with_index = is_calibrated and counts["val"] and FIELD not in bundle
     classifier = Classifier.load(work.run.path, features=None if with_index else 0)
     report = _evaluate(work, classifier)
-    keep_reference(classifier, work.pixels, rows=work.rows["val" if counts["val"] else "train"])
+    _keep_reference(work, classifier)
     if isinstance(work.plan, TrainPlan) and work.plan.leaves_flips_open and work.verdict:
         _judge_mirrored(work, classifier, work.verdict)
     if report is not None:
@@ -308,6 +311,22 @@ def _evaluate(work: Work[Any], classifier: Classifier) -> Report | None:
             f"{command} DATASET on other images"
         )
         return None
+
+
+def _keep_reference(work: Work[Any], classifier: Classifier) -> None:
+    """Keep a few images in the best checkpoint, to compare engines with Keras on."""
+    rows = work.rows["val" if work.plan.counts["val"] else "train"]
+    readable = keep_readable(rows, work.pixels.failed)
+    count = min(MAX_IMAGES, len(readable))
+    if not count:
+        return
+    # in the order of the dataset, so that all classes occur
+    chosen = readable[np.linspace(0, len(readable) - 1, count).round().astype(np.intp)]
+    try:
+        images = work.pixels.gather(chosen)
+    except ImageError:  # it became unreadable since; engines draw images themselves
+        return
+    save_reference(classifier.directory, images, logits=classifier.logits(images))
 
 
 def _judge_mirrored(work: Work[Any], classifier: Classifier, verdict: Verdict) -> None:
