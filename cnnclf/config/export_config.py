@@ -26,3 +26,9 @@ class ExportConfig(CommandConfig):
     verify: bool = setting(
         True, "Compare with Keras on images; otherwise it counts as not verified."
     )
+
+    @property
+    def name(self) -> str:
+        """The name of the artifact's directory in a run."""
+        kind = "probabilities" if self.probabilities else None
+        return "-".join(filter(None, (self.format, kind, self.quantize)))

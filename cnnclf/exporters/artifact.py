@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import DataError, RunError, UsageError
@@ -21,13 +22,7 @@ from cnnclf.evaluation.predictions import check_labels
 from cnnclf.exporters.exporter import ExportJob
 from cnnclf.exporters.format_table import ExporterRow, check_exporter, find_exporter
 from cnnclf.exporters.parity import compare_models
-from cnnclf.exporters.parity_report import (
-    REJECTED,
-    UNVERIFIED,
-    VERIFIED,
-    ExportReport,
-    ExportSettings,
-)
+from cnnclf.exporters.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport
 from cnnclf.files import (
     check_replaceable,
     follow_link,
@@ -59,7 +54,7 @@ def export_classifier(
     classifier: Classifier,
     target: Path,
     *,
-    settings: ExportSettings,
+    settings: ExportConfig,
     dataset: Dataset | None,
     progress: Progress,
 ) -> ExportReport:
@@ -85,6 +80,7 @@ def export_classifier(
         DeviceError: The disk is full.
     """
     row = find_exporter(settings.format)
+    title = row.describe(settings.quantize)
     check_exporter(row, settings.quantize)
     check_place(target)
     rejected = _name_rejected(target)
@@ -95,12 +91,12 @@ def export_classifier(
     with staging_directory(target) as directory:
         with (
             reporting_full_disk(target, directory),
-            progress.task(f"converting to {settings.title}", 2, unit="steps") as task,
+            progress.task(f"converting to {title}", 2, unit="steps") as task,
         ):
             content = _write_model(classifier, row, settings, directory, calibration)
             write_json_atomic(directory / CLASSIFIER_FILE, content)
             task.advance()
-            artifact = _open_as_users_do(directory, settings)
+            artifact = _open_as_users_do(directory, title)
             task.advance()
         report = _compare(classifier, artifact, settings, dataset, progress)
         write_json_atomic(directory / PARITY_FILE, report.to_dict())
@@ -148,7 +144,7 @@ def _check_ours(target: Path) -> None:
 
 
 def _draw_calibration(
-    classifier: Classifier, settings: ExportSettings, dataset: Dataset | None, progress: Progress
+    classifier: Classifier, settings: ExportConfig, dataset: Dataset | None, progress: Progress
 ) -> Pixels:
     """Draw training images for int8; the same ones for the same data."""
     if settings.quantize != "int8":
@@ -177,7 +173,7 @@ def _draw_calibration(
 def _write_model(
     classifier: Classifier,
     row: ExporterRow,
-    settings: ExportSettings,
+    settings: ExportConfig,
     directory: Path,
     calibration: Pixels,
 ) -> dict[str, Any]:
@@ -237,7 +233,7 @@ def _build_graph(classifier: Classifier, *, probabilities: bool) -> "keras.Model
     return accept_uint8(model)
 
 
-def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings) -> dict[str, Any]:
+def _describe(classifier: Classifier, row: ExporterRow, settings: ExportConfig) -> dict[str, Any]:
     """Return the content of classifier.json, without the files of the model."""
     bundle = classifier.bundle
     kept = ("labels", "input_spec", "threshold", "promise", "parameters", "dataset", "extra")
@@ -257,19 +253,19 @@ def _describe(classifier: Classifier, row: ExporterRow, settings: ExportSettings
     }
 
 
-def _open_as_users_do(directory: Path, settings: ExportSettings) -> Classifier:
+def _open_as_users_do(directory: Path, title: str) -> Classifier:
     try:
         return Classifier.load(directory)
     except RunError as error:
         raise RunError(
-            f"{settings.title} cannot run this model: {error.message}", "try another --format"
+            f"{title} cannot run this model: {error.message}", "try another --format"
         ) from error
 
 
 def _compare(
     classifier: Classifier,
     artifact: Classifier,
-    settings: ExportSettings,
+    settings: ExportConfig,
     dataset: Dataset | None,
     progress: Progress,
 ) -> ExportReport:
@@ -279,9 +275,7 @@ def _compare(
             classifier,
             artifact,
             dataset=dataset,
-            split=settings.split,
-            quantize=settings.quantize,
-            max_drop=settings.max_drop,
+            settings=settings,
             sizes=(_measure(classifier), _measure(artifact)),
             progress=progress,
         )

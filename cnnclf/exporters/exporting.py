@@ -7,7 +7,7 @@ from cnnclf.data.manifest import Dataset
 from cnnclf.errors import CnnclfError, RunError, UsageError
 from cnnclf.exporters.artifact import check_place, export_classifier
 from cnnclf.exporters.format_table import check_exporter, find_exporter
-from cnnclf.exporters.parity_report import ExportReport, ExportSettings
+from cnnclf.exporters.parity_report import ExportReport
 from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.inference.bundles import read_bundle
 from cnnclf.inference.classifier import Classifier
@@ -55,18 +55,15 @@ def export_model(
     if config.verify:
         dataset = _open_data(origin, source, format_=config.format, progress=progress)
         dataset.select_split(config.split)
-    settings = ExportSettings(
-        config.format, config.quantize, config.probabilities, config.split, config.max_drop
-    )
     warn_of_unfinished(origin.path, use="exported", progress=progress)
-    target = out or origin.choose_directory().export(settings.name)
+    target = out or origin.choose_directory().export(config.name)
     check_place(target)
     # GPUs round float32 in their own ways.
     runtime = setup_runtime(device="cpu", verbose=verbose, progress=progress)
     progress.note(runtime.summary)
     classifier = Classifier.load(bundle, engine="keras", precision="float32")
     return export_classifier(
-        classifier, target, settings=settings, dataset=dataset, progress=progress
+        classifier, target, settings=config, dataset=dataset, progress=progress
     )
 
 

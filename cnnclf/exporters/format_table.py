@@ -47,6 +47,10 @@ class ExporterRow:
     model: str
     exporter: str
 
+    def describe(self, quantize: str | None) -> str:
+        """Return the name of the format with a quantization, such as `ONNX int8`."""
+        return f"{self.title} {quantize}" if quantize else self.title
+
 
 EXPORTERS: tuple[ExporterRow, ...] = (
     ExporterRow(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import Pixels, open_pixels
 from cnnclf.errors import DataError, RunError
@@ -105,9 +106,7 @@ def compare_models(
     artifact: Classifier,
     *,
     dataset: Dataset,
-    split: str,
-    quantize: str | None,
-    max_drop: float,
+    settings: ExportConfig,
     sizes: tuple[int, int],
     progress: Progress,
 ) -> Parity:
@@ -117,9 +116,7 @@ def compare_models(
         source: The Keras model.
         artifact: The exported model, in its own runtime.
         dataset: Dataset with the same labels.
-        split: Split to compare on.
-        quantize: Quantization of the artifact: None, float16 or int8.
-        max_drop: Maximum loss of accuracy, in percentage points, 0..100.
+        settings: The quantization of the artifact, the split, and the limit of the loss.
         sizes: Size of both models in bytes.
         progress: Reports processed images.
 
@@ -128,7 +125,7 @@ def compare_models(
         RunError: One of the models returns values that are not finite.
     """
     check_labels(source.labels, dataset)
-    rows = dataset.select_split(split)
+    rows = dataset.select_split(settings.split)
     pixels = open_pixels(dataset, source.input_spec, progress=progress, rows=rows)
     with progress.task("comparing with Keras", 2 * len(rows), unit="images") as task:
         before = _run(source, dataset, rows, pixels, task)
@@ -141,18 +138,16 @@ def compare_models(
             ) from error
     if not len(before.rows):
         raise DataError(
-            f"none of the images in the {split} split of {dataset.place} can be decoded",
+            f"none of the images in the {settings.split} split of {dataset.place} can be decoded",
             "import the source again, or choose another --data",
         )
     return _judge(
         before,
         after,
         truth=look_up_classes(source.labels, dataset, rows=before.rows),
-        split=split,
         failed=len(rows) - len(before.rows),
         output=str(artifact.bundle["output"]),
-        quantize=quantize,
-        max_drop=max_drop,
+        settings=settings,
         sizes=sizes,
     )
 
@@ -215,13 +210,12 @@ def _judge(
     after: _Answers,
     *,
     truth: NDArray[np.int64],
-    split: str,
     failed: int,
     output: str,
-    quantize: str | None,
-    max_drop: float,
+    settings: ExportConfig,
     sizes: tuple[int, int],
 ) -> Parity:
+    quantize, max_drop = settings.quantize, settings.max_drop
     ours, theirs = (
         (after.logits, before.logits)
         if output == "logits"
@@ -259,7 +253,7 @@ def _judge(
                 f"{'or are ties ' if ties else ''}(limit {100 * tolerance.agreement:g} %)"
             )
     return Parity(
-        split=split,
+        split=settings.split,
         images=len(truth),
         failed=failed,
         output=output,

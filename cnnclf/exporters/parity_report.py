@@ -1,6 +1,6 @@
-"""The settings and results of an export: the content of parity.json."""
+"""The results of an export: the content of parity.json."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,40 +11,6 @@ from cnnclf.hardware import count_usable_cpus, read_cpu_name
 
 PARITY_VERSION = 1
 VERIFIED, REJECTED, UNVERIFIED = "verified", "rejected", "not verified"
-
-
-_DEFAULTS = ExportConfig(format="keras")
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What to export, and the limits of the verdict.
-
-    Args:
-        format: A name of `EXPORTERS`.
-        quantize: None, float16 or int8.
-        probabilities: Output probabilities instead of logits.
-        split: Split to compare on.
-        max_drop: Maximum loss of accuracy, in percentage points, 0..100.
-    """
-
-    format: str
-    quantize: str | None = None
-    probabilities: bool = False
-    split: str = _DEFAULTS.split
-    max_drop: float = _DEFAULTS.max_drop
-
-    @property
-    def name(self) -> str:
-        """The name of the artifact's directory in a run."""
-        kind = "probabilities" if self.probabilities else None
-        return "-".join(filter(None, (self.format, kind, self.quantize)))
-
-    @property
-    def title(self) -> str:
-        """Name of the format and quantization, such as `ONNX int8`."""
-        title = find_exporter(self.format).title
-        return f"{title} {self.quantize}" if self.quantize else title
 
 
 @dataclass(frozen=True)
@@ -63,7 +29,7 @@ class ExportReport:
     """
 
     directory: Path
-    settings: ExportSettings
+    settings: ExportConfig
     verdict: str
     parity: Parity | None
     dataset: dict[str, Any] | None
@@ -74,12 +40,17 @@ class ExportReport:
         default_factory=lambda: {"processor": read_cpu_name(), "cpus": count_usable_cpus()}
     )
 
+    @property
+    def title(self) -> str:
+        """Name of the format and quantization."""
+        return find_exporter(self.settings.format).describe(self.settings.quantize)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of parity.json."""
         return {
             "schema_version": PARITY_VERSION,
             "verdict": self.verdict,
-            **asdict(self.settings),
+            **self.settings.model_dump(exclude={"verify"}),
             "parity": self.parity and self.parity.to_dict(),
             "dataset": self.dataset,
             "source": self.source,

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset, load_dataset
 from cnnclf.exporters.artifact import export_classifier
-from cnnclf.exporters.parity_report import ExportReport, ExportSettings
+from cnnclf.exporters.parity_report import ExportReport
 from cnnclf.inference.classifier import Classifier
 from cnnclf.progress import Silent
 from tests.exporters.material import Place, make_place, open_exact
 
-Export = Callable[[ExportSettings], ExportReport]
+Export = Callable[[ExportConfig], ExportReport]
 
 
 @pytest.fixture(scope="session")
@@ -35,11 +36,11 @@ def dataset(place: Place) -> Dataset:
 def export(
     classifier: Classifier, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Export:
-    """Export the run: `export(ExportSettings("onnx"))` gives the report; not to be changed."""
+    """Export the run: `export(ExportConfig(format="onnx"))` gives the report; not to be changed."""
     root: Path = tmp_path_factory.mktemp("artifacts")
-    made: dict[ExportSettings, ExportReport] = {}
+    made: dict[ExportConfig, ExportReport] = {}
 
-    def call(settings: ExportSettings) -> ExportReport:
+    def call(settings: ExportConfig) -> ExportReport:
         if settings not in made:
             made[settings] = export_classifier(
                 classifier,

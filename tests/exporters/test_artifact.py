@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.errors import CnnclfError, DataError, DeviceError, RunError, UsageError
@@ -20,19 +21,13 @@ from cnnclf.exporters import artifact as artifact_module
 from cnnclf.exporters.artifact import export_classifier
 from cnnclf.exporters.exporter import ExportJob
 from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_exporter
-from cnnclf.exporters.parity_report import (
-    REJECTED,
-    UNVERIFIED,
-    VERIFIED,
-    ExportReport,
-    ExportSettings,
-)
+from cnnclf.exporters.parity_report import REJECTED, UNVERIFIED, VERIFIED, ExportReport
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.openvino_engine import load_openvino
 from cnnclf.progress import Silent
 from tests.exporters.material import SPEC
 
-KERAS = ExportSettings("keras")
+KERAS = ExportConfig(format="keras")
 SMALL_DISK_BYTES = 256 << 10
 
 
@@ -44,7 +39,7 @@ def run_export(
 
     def call(
         exporter: str | None = None,
-        settings: ExportSettings = KERAS,
+        settings: ExportConfig = KERAS,
         data: Dataset | None = dataset,
         target: Path = tmp_path / "out",
     ) -> ExportReport:
@@ -115,12 +110,12 @@ def test_a_model_that_names_all_labels_but_surer_is_rejected(run_export: RunExpo
 
 def test_what_may_be_lost_is_the_users_to_say(run_export: RunExport) -> None:
     # int8 is judged by accuracy alone, so the settings say int8 of a model that is not
-    settings = replace(KERAS, quantize="int8", max_drop=33.0)
+    settings = KERAS | {"quantize": "int8", "max_drop": 33.0}
     row = replace(find_exporter("keras"), quantizations={"int8": find_exporter("keras").needs})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tests.exporters.test_artifact.find_exporter", lambda _: row)
         assert run_export("forget_a_class", settings).verdict == REJECTED
-        assert run_export("forget_a_class", replace(settings, max_drop=34.0)).verdict == VERIFIED
+        assert run_export("forget_a_class", settings | {"max_drop": 34.0}).verdict == VERIFIED
 
 
 def test_a_rejected_model_leaves_the_good_one_and_the_next_good_one_takes_its_place(
@@ -157,7 +152,7 @@ def test_what_the_converter_to_litert_refuses(
 
     monkeypatch.setattr(litert_exporter, "_choose_options", _raising(ConverterError("no such op")))
     with pytest.raises(RunError, match="LiteRT cannot compute this model: no such op") as caught:
-        run_export(settings=ExportSettings("litert", "float16"))
+        run_export(settings=ExportConfig(format="litert", quantize="float16"))
     assert caught.value.hint == "try another --format, or no --quantize"
     assert list(tmp_path.iterdir()) == []
 
@@ -184,7 +179,7 @@ def test_what_the_quantizer_of_onnx_refuses(
     ):
         monkeypatch.setattr(onnx_exporter, "correct_biases", _raising(error))
         with pytest.raises(RunError, match="quantizer cannot compute this model: no kernel"):
-            run_export(settings=ExportSettings("onnx", "int8"))
+            run_export(settings=ExportConfig(format="onnx", quantize="int8"))
         assert list(tmp_path.iterdir()) == []
 
 
@@ -193,7 +188,7 @@ def test_what_openvino_does_not_write(
 ) -> None:
     monkeypatch.setattr(load_openvino(), "save_model", _raising(RuntimeError("no such layer")))
     with pytest.raises(RunError, match="OpenVINO cannot compute this model: no such layer"):
-        run_export(settings=ExportSettings("openvino"))
+        run_export(settings=ExportConfig(format="openvino"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -212,7 +207,7 @@ def test_a_full_disk_is_called_so_whatever_the_format(
     filler = small_disk / "filler"
     filler.write_bytes(bytes(SMALL_DISK_BYTES - 4096))
     with pytest.raises(DeviceError, match=r"the disk is full: cannot write .*out"):
-        run_export(settings=ExportSettings(row.name), target=small_disk / "out")
+        run_export(settings=ExportConfig(format=row.name), target=small_disk / "out")
     assert list(small_disk.iterdir()) == [filler]
 
 
@@ -284,7 +279,7 @@ def test_without_images_nothing_is_called_verified(run_export: RunExport) -> Non
 
 def test_int8_needs_images(run_export: RunExport, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="training images") as caught:
-        run_export(settings=ExportSettings("onnx", "int8"), data=None)
+        run_export(settings=ExportConfig(format="onnx", quantize="int8"), data=None)
     assert "--data" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
@@ -306,7 +301,7 @@ def test_int8_needs_images_that_can_be_decoded(
 
     monkeypatch.setattr(artifact_module, "open_pixels", none_is_readable)
     with pytest.raises(DataError, match=r"none of the 36 training images .* can be decoded"):
-        run_export(settings=ExportSettings("onnx", "int8"))
+        run_export(settings=ExportConfig(format="onnx", quantize="int8"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -324,7 +319,7 @@ def test_int8_is_calibrated_on_training_images_alone(
             yield batch
 
     monkeypatch.setattr(ExportJob, "calibration_batches", watched)
-    assert run_export(settings=ExportSettings(format_, "int8")).verdict == VERIFIED
+    assert run_export(settings=ExportConfig(format=format_, quantize="int8")).verdict == VERIFIED
     train = dataset.select_split("train")
     pixels = open_pixels(dataset, SPEC, cache="ram", progress=Silent(), rows=train).gather(train)
     assert {batch.tobytes() for batch in given} == {image.tobytes() for image in pixels}
@@ -335,7 +330,7 @@ def test_what_a_format_cannot_do_is_refused_before_anything_is_done(
     run_export: RunExport, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match="--format keras does not support --quantize int8"):
-        run_export(settings=ExportSettings("keras", "int8"))
+        run_export(settings=ExportConfig(format="keras", quantize="int8"))
     assert list(tmp_path.iterdir()) == []
 
 

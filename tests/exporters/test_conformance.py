@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.data.store import open_pixels
 from cnnclf.exporters.format_table import EXPORTERS, ExporterRow, find_missing
 from cnnclf.exporters.parity import FLOAT_TOLERANCES
-from cnnclf.exporters.parity_report import VERIFIED, ExportReport, ExportSettings
+from cnnclf.exporters.parity_report import VERIFIED, ExportReport
 from cnnclf.inference.classifier import Classifier
 from cnnclf.inference.engines.keras_comparison import compare_logits
 from cnnclf.inference.engines.openvino_engine import load_openvino
@@ -21,12 +22,12 @@ from tests.exporters.conftest import Export
 from tests.exporters.material import SPEC, TEMPERATURE
 
 CASES = [
-    ExportSettings(row.name, quantize)
+    ExportConfig(format=row.name, quantize=quantize)
     for row in EXPORTERS
     for quantize in (None, *row.quantizations)
 ]
 QUANTIZING = [row for row in EXPORTERS if row.quantizations]
-PROBABILITIES = [ExportSettings(row.name, probabilities=True) for row in EXPORTERS]
+PROBABILITIES = [ExportConfig(format=row.name, probabilities=True) for row in EXPORTERS]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_logits_are_those_of_keras_in_any_batch(
 
 @pytest.mark.parametrize("settings", PROBABILITIES, ids=lambda settings: settings.name)
 def test_probabilities_are_those_of_the_run(
-    settings: ExportSettings, export: Export, classifier: Classifier, pixels: np.ndarray
+    settings: ExportConfig, export: Export, classifier: Classifier, pixels: np.ndarray
 ) -> None:
     report = export(settings)
     assert report.verdict == VERIFIED
@@ -154,7 +155,7 @@ def test_keras_itself_reads_what_holds_a_description(
 ) -> None:
     import keras
 
-    model = keras.models.load_model(export(ExportSettings("keras")).directory / "model.keras")
+    model = keras.models.load_model(export(ExportConfig(format="keras")).directory / "model.keras")
     np.testing.assert_allclose(
         model.predict_on_batch(pixels), classifier.logits(pixels), rtol=1e-5, atol=1e-5
     )
@@ -167,7 +168,9 @@ def test_what_is_quantized_computes_otherwise(
     row: ExporterRow, export: Export, pixels: np.ndarray
 ) -> None:
     logits = [
-        Classifier.load(export(ExportSettings(row.name, quantize)).directory).logits(pixels)
+        Classifier.load(export(ExportConfig(format=row.name, quantize=quantize)).directory).logits(
+            pixels
+        )
         for quantize in (None, "float16", "int8")
     ]
     assert 0 < np.abs(logits[1] - logits[0]).max() < np.abs(logits[2] - logits[0]).max()

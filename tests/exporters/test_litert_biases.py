@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnclf.config import ExportConfig
 from cnnclf.exporters.litert_biases import correct_biases
-from cnnclf.exporters.parity_report import ExportSettings
 from tests.exporters.conftest import Export
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (12, 56, 42, 3), dtype=np.uint8)
 
 
 def _read(export: Export, quantize: str | None) -> bytes:
-    return (export(ExportSettings("litert", quantize)).directory / "model.tflite").read_bytes()
+    return (
+        export(ExportConfig(format="litert", quantize=quantize)).directory / "model.tflite"
+    ).read_bytes()
 
 
 def _run(content: bytes) -> Any:

@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
+from cnnclf.config import ExportConfig
 from cnnclf.exporters.onnx_biases import correct_biases
-from cnnclf.exporters.parity_report import ExportSettings
 from tests.exporters.conftest import Export
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 56, 42, 3), dtype=np.uint8)
@@ -28,7 +28,7 @@ def _run(path: Path, output: str | None = None) -> Any:
 @pytest.fixture
 def shifted(export: Export, tmp_path: Path) -> tuple[Path, Path, str]:
     """A quantized graph, the same with one bias changed by much, and the tensor it changes."""
-    plain = export(ExportSettings("onnx", "int8")).directory / "model.onnx"
+    plain = export(ExportConfig(format="onnx", quantize="int8")).directory / "model.onnx"
     model = onnx.load(plain)
     layer = next(node for node in model.graph.node if node.op_type == "Conv")
     maker = next(node for node in model.graph.node if layer.input[2] in node.output)
@@ -55,7 +55,7 @@ def test_a_shifted_bias_is_put_right(shifted: tuple[Path, Path, str]) -> None:
 
 
 def test_a_graph_without_such_biases_stays_as_it_is(export: Export, tmp_path: Path) -> None:
-    plain = export(ExportSettings("onnx")).directory / "model.onnx"
+    plain = export(ExportConfig(format="onnx")).directory / "model.onnx"
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(plain.read_bytes())
     correct_biases(plain, copy, images=IMAGES[:1])

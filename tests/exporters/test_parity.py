@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnclf.config import ExportConfig
 from cnnclf.data.manifest import Dataset
 from cnnclf.evaluation.predictions import stream_logits
 from cnnclf.exporters import parity as parity_module
@@ -33,16 +34,14 @@ def _judge_flips(flips: int, gap: float, quantize: str | None, **changed: Any) -
     after = before.copy()
     after[1 : flips + 1, 0] += 1.5 * gap * SPREAD
     truth = np.full(COUNT, 2)  # of neither label, so that no accuracy is lost
-    settings: dict[str, Any] = {
+    given: dict[str, Any] = {
         "truth": truth,
-        "split": "val",
         "failed": 0,
         "output": "logits",
-        "quantize": quantize,
-        "max_drop": 0.5,
+        "settings": ExportConfig(format="keras", quantize=quantize),
         "sizes": (2, 1),
     }
-    return _judge(_answer(before), _answer(after), **(settings | changed))
+    return _judge(_answer(before), _answer(after), **(given | changed))
 
 
 QUANTIZE = pytest.mark.parametrize("quantize", FLOAT_TOLERANCES)
@@ -91,11 +90,9 @@ def test_ties_do_not_make_up_for_other_changes() -> None:
         _answer(before),
         _answer(after),
         truth=np.full(1000, 2),
-        split="val",
         failed=0,
         output="logits",
-        quantize=None,
-        max_drop=0.5,
+        settings=ExportConfig(format="keras"),
         sizes=(2, 1),
     )
     assert parity.ties == 20
@@ -146,9 +143,7 @@ def test_images_per_second_are_those_of_the_whole_split_after_the_first_batch(
         classifier,
         classifier,
         dataset=dataset,
-        split="val",
-        quantize=None,
-        max_drop=0.5,
+        settings=ExportConfig(format="keras"),
         sizes=(1, 1),
         progress=Silent(),
     )

@@ -88,7 +88,7 @@ def _show_parity(report: "ExportReport", parity: "Parity") -> None:
 
     out.table(
         f"{count_of(parity.images, 'image')} of the {parity.split} split",
-        ("", "Keras", report.settings.title),
+        ("", "Keras", report.title),
         rows=[
             ("accuracy", *each(lambda side: f"{side.accuracy:.4f} ({side.correct:,})")),
             ("95 % interval", *each(lambda side: f"{side.low:.4f} to {side.high:.4f}")),
@@ -121,13 +121,12 @@ def _describe_drop(parity: "Parity") -> str:
 
 
 def _rejection(report: "ExportReport") -> RunError:
-    settings = report.settings
     problems = "; ".join(report.parity.problems) if report.parity else ""
-    if settings.quantize == "int8":
+    if report.settings.quantize == "int8":
         way_out = "--quantize float16 loses less accuracy, and --max-drop sets the limit"
     else:
         way_out = "try another --format"
     return RunError(
-        f"{settings.title} was rejected: {problems}",
+        f"{report.title} was rejected: {problems}",
         f"it was kept as {report.directory}; {way_out}",
     )
