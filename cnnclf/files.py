@@ -17,10 +17,10 @@ import secrets
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from cnnclf.bounded import check_regular, name_kind, parse_json, read_bytes
 from cnnclf.errors import RunError
@@ -120,8 +120,23 @@ def create_json(path: Path, value: Any, *, hint: str = "") -> None:
 def write_csv_atomic(path: Path, rows: Iterable[Iterable[object]]) -> None:
     """Write a CSV file atomically; the first row is the heading."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    write = open_csv(text)
+    for row in rows:
+        write(tuple(row))
     write_text_atomic(path, text.getvalue())
+
+
+def open_csv(file: TextIO) -> Callable[[Sequence[object]], object]:
+    """Return a function that writes a row of text and numbers; any text survives a round trip."""
+    plain = csv.writer(file, lineterminator="\n").writerow
+    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
+
+    def write(row: Sequence[object]) -> object:
+        # A bare "\r" is a line end for readers, but the writer does not quote it.
+        odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        return (quoted if odd else plain)(row)
+
+    return write
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:

@@ -1,10 +1,12 @@
 """Writing that survives kills and full disks, JSON that any reader takes."""
 
 import contextlib
+import csv
 import errno
 import json
 import math
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -409,3 +411,14 @@ def test_what_killed_processes_left_is_removed_once_it_is_old(tmp_path: Path) ->
     files.remove_abandoned(tmp_path, ".*.part")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".b.part", "c.part"]
     files.remove_abandoned(tmp_path / "none", "*")
+
+
+@given(
+    st.lists(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1))
+)
+def test_tables_survive_a_round_trip(rows: list[list[str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table.csv")
+        files.write_csv_atomic(path, rows)
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            assert list(csv.reader(file)) == rows

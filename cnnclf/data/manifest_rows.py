@@ -1,13 +1,13 @@
 """The rows of `manifest.csv`, read and written as a stream."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple
 
 from cnnclf.bounded import check_regular
 from cnnclf.errors import DataError
-from cnnclf.files import atomic_path
+from cnnclf.files import atomic_path, open_csv
 
 SPLITS: Final = ("train", "val", "test")
 _MAX_SIDE: Final = 2**31 - 1
@@ -49,19 +49,6 @@ def write_rows(
         write(header)
         for row in rows:
             write(row)
-
-
-def open_csv(file: TextIO) -> Callable[[Sequence[object]], object]:
-    """Return a function that writes a row of text and numbers; any text survives a round trip."""
-    plain = csv.writer(file, lineterminator="\n").writerow
-    quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow
-
-    def write(row: Sequence[object]) -> object:
-        # A bare "\r" is a line end for readers, but the writer does not quote it.
-        odd = any(isinstance(cell, str) and "\r" in cell for cell in row)
-        return (quoted if odd else plain)(row)
-
-    return write
 
 
 def read_rows(path: Path) -> Iterator[Row]:

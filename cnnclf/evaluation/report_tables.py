@@ -3,7 +3,6 @@
 UTF-8; bytes of file names that are not valid UTF-8 are kept.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from cnnclf.evaluation import metrics
 from cnnclf.evaluation.predictions import Predictions
+from cnnclf.files import open_csv
 from cnnclf.probabilities import find_top_classes
 
 MAX_DENSE = 1000  # up to this many labels have a column each in confusion.csv
@@ -31,8 +31,8 @@ def write_predictions(
     for rank in range(2, 0 if every else metrics.TOP_K + 1):
         columns += [f"label_{rank}", f"probability_{rank}"]
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "label", "predicted", "probability", "correct", *columns])
+        write = open_csv(file)
+        write(["path", "label", "predicted", "probability", "correct", *columns])
         for row, true, probabilities, order in zip(
             predictions.rows,
             predictions.class_indices,
@@ -44,7 +44,7 @@ def write_predictions(
             cells = [f"{value:.6g}" for value in probabilities.tolist()] if every else []
             for index in order[1:]:
                 cells += [labels[index], f"{probabilities[index]:.6g}"]
-            writer.writerow(
+            write(
                 [
                     paths[row],
                     labels[true],
@@ -68,14 +68,13 @@ def write_confusion(path: Path, confusion: NDArray[np.int64], *, labels: Sequenc
         labels: Names of the classes in order.
     """
     with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        write = open_csv(file)
         if len(labels) > MAX_DENSE:
-            writer.writerow(["label", "predicted", "count"])
+            write(["label", "predicted", "count"])
             for true, predicted in zip(*np.nonzero(confusion), strict=True):
                 count = confusion[true, predicted]
-                writer.writerow([labels[true], labels[predicted], count])
+                write([labels[true], labels[predicted], count])
             return
-        writer.writerow(["label", *labels])
-        writer.writerows(
-            [label, *counts] for label, counts in zip(labels, confusion.tolist(), strict=True)
-        )
+        write(["label", *labels])
+        for label, counts in zip(labels, confusion.tolist(), strict=True):
+            write([label, *counts])

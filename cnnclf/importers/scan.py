@@ -8,7 +8,8 @@ from typing import Final
 
 from cnnclf.config import ImportConfig
 from cnnclf.data.manifest import SKIPPED_NAME
-from cnnclf.data.manifest_rows import Row, open_csv, read_rows, write_rows
+from cnnclf.data.manifest_rows import Row, read_rows, write_rows
+from cnnclf.files import open_csv
 from cnnclf.images.oddities import count_oddities
 from cnnclf.importers.importer import Listing, Record
 from cnnclf.importers.reading import Checked, check_images

@@ -31,6 +31,14 @@ def test_curves_agree_with_scikit_learn(tmp_path: Path) -> None:
         assert curves.roc[-1] == (1, 1)
 
 
+def test_names_with_line_ends_survive(tmp_path: Path) -> None:
+    labels, paths = ["a\rb", "c\nd", 'e"'], ["x\ry.png", "x\r\ny.png", "z.png"]
+    add_evaluation(tmp_path, labels, paths, np.arange(3))
+    table = read_predictions(tmp_path / "evaluation/test/predictions.csv", labels)
+    assert list(table.paths) == paths
+    assert list(table.truth) == [0, 1, 2]
+
+
 def test_unknown_labels_are_damage(tmp_path: Path) -> None:
     add_evaluation(tmp_path, LABELS, ["0"], np.array([0]))
     with pytest.raises(RunError, match="damaged"):
