@@ -27,6 +27,8 @@ PARITY_FILE = "parity.json"
 REFERENCE_FILE = "reference.npz"
 ENGINE_CACHE = "engine-cache"
 TENSORBOARD = "tensorboard"
+WANDB = "wandb"
+DVCLIVE = "dvclive"
 OPTIMIZER_FILE = "optimizer.npz"
 STATE_FILE = "state.json"
 METRICS_FILE = "metrics.json"
@@ -51,6 +53,8 @@ OWNED = (
     EVALUATION,
     EXPORTS,
     TENSORBOARD,
+    WANDB,
+    DVCLIVE,
     LOCK_FILE,
 )
 

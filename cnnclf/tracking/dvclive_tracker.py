@@ -8,9 +8,8 @@ from typing import Any
 
 from cnnclf.errors import UsageError
 from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_names import DVCLIVE
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
-
-FOLDER = "dvclive"  # of the run
 
 
 class DvcliveTracker:
@@ -46,7 +45,7 @@ class DvcliveTracker:
 
     def start(self, run: RunDirectory, *, time_s: float) -> None:  # noqa: ARG002
         """Open the directory, and log the settings."""
-        folder = run.path / FOLDER
+        folder = run.path / DVCLIVE
         self._live = self._class(
             dir=str(folder),
             resume=self._continues,

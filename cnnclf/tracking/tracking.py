@@ -14,7 +14,8 @@ from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory
-from cnnclf.tracking.dvclive_tracker import FOLDER, DvcliveTracker
+from cnnclf.runs.run_names import DVCLIVE, WANDB
+from cnnclf.tracking.dvclive_tracker import DvcliveTracker
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
 from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker, find_place
@@ -57,9 +58,9 @@ def viewing_command(target: str, run: RunDirectory) -> str:
         # the package that logs, mlflow-skinny, has no server
         return command if find_spec("flask") else f"pip install mlflow && {command}"
     if name == "wandb":
-        return shlex.join(["wandb", "sync", str(run.path / "wandb" / "latest-run")])
+        return shlex.join(["wandb", "sync", str(run.path / WANDB / "latest-run")])
     if name == "dvclive":
-        return shlex.join(["dvc", "plots", "show", str(run.path / FOLDER / "dvc.yaml")])
+        return shlex.join(["dvc", "plots", "show", str(run.path / DVCLIVE / "dvc.yaml")])
     return f"{f'TRACKIO_DIR={shlex.quote(place)} ' if place else ''}trackio show"
 
 

@@ -78,6 +78,8 @@ def test_overwriting_removes_the_run_and_nothing_else(tmp_path: Path) -> None:
     run = create_run(tmp_path)
     run.best.mkdir(parents=True)
     run.plan.write_text("{}")
+    for tracker in ("tensorboard", "wandb", "dvclive"):
+        (tmp_path / tracker / "logs").mkdir(parents=True)
     (tmp_path / "notes.txt").write_text("mine")
     run.update_run(status="finished")
     create_run(tmp_path, overwrite=True)
