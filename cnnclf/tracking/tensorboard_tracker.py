@@ -2,19 +2,38 @@
 
 import json
 import struct
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from cnnclf.files import write_text_atomic
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runtime import quiet
 from cnnclf.tracking.tracker import list_images, read_figures, read_settings
 
 _VALIDATION = "val_"
+_OWNER_FILE = "run.txt"  # says which run is in a directory: others may have its name
 
 
 def find_place(run: RunDirectory, directory: Path | None) -> Path:
-    """Return where a run is written: in `directory`, or in the run itself without one."""
-    return run.tensorboard if directory is None else directory / run.title
+    """Return where a run is written: in the run itself, or below `directory`.
+
+    There it is the directory with its name, or the first numbered one that has no other run.
+    """
+    if directory is None:
+        return run.tensorboard
+    names = (f"{run.title}-{number}" if number > 1 else run.title for number in count(1))
+    places = (directory / name for name in names)
+    return next(each for each in places if not each.exists() or _holds(each, run))
+
+
+def _holds(place: Path, run: RunDirectory) -> bool:
+    owner = place / _OWNER_FILE
+    return owner.is_file() and owner.read_text("utf-8", "surrogateescape") == _sign(run)
+
+
+def _sign(run: RunDirectory) -> str:
+    return f"{run.path.resolve()}\n{run.read_record().get('created')}\n"
 
 
 class TensorboardTracker:
@@ -43,6 +62,7 @@ class TensorboardTracker:
         place = find_place(run, self._directory)
         for name in ("train", "validation"):  # TensorFlow's error of a closed folder is no OSError
             (place / name).mkdir(parents=True, exist_ok=True)
+        write_text_atomic(place / _OWNER_FILE, _sign(run))
         with quiet():  # TensorBoard loads TensorFlow, if it is not loaded yet
             self._writers = {
                 name: self._writer_class(str(place / name)) for name in ("train", "validation")

@@ -104,6 +104,24 @@ def test_trials_of_two_searches_have_directories_of_their_own(
         assert read_events(tmp_path / "board" / search / "007" / "train")
 
 
+def test_runs_of_one_name_have_directories_of_their_own(
+    cli: Cli, run: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    board, other = tmp_path / "board", tmp_path / "elsewhere" / run.path.name
+    shutil.copytree(run.path, other)
+    target = f"tensorboard:{board}"
+    assert cli("runs", "export", run.path, other, "--to", target).stdout.count("exported") == 2
+    assert "is in" in cli("runs", "export", other, "--to", target).stderr
+    assert {each.name for each in board.iterdir()} == {"run", "run-2"}
+    # live: one that is continued has the same directory, one in its place another
+    assert track_epoch(open_run(other), target, row=ROWS[1]) == []
+    open_run(other).update_run(created="2026-01-02T03:09:00+00:00")
+    assert track_epoch(open_run(other), target, row=ROWS[1]) == []
+    found = {each.name: len(read_events(each / "train")["epoch_loss"]) for each in board.iterdir()}
+    assert found == {"run": 2, "run-2": 3, "run-3": 1}
+
+
 def find_run(uri: str) -> tuple[Any, Any]:
     from mlflow import MlflowClient
 

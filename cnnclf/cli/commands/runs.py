@@ -162,7 +162,7 @@ def export_command(
     for run in directories:
         if events := find_events(run, to):
             again = f"to write it again, first: rm -r {shlex.quote(str(events))}"
-            out.note(f"{run.path} is in {events} already, or another run of its name; {again}")
+            out.note(f"{run.path} is in {events} already; {again}")
             continue
         export_run(run, to, progress=out.progress())
         exported.append(run.path)
