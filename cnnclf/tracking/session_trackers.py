@@ -56,4 +56,4 @@ class SessionTracker:
                 self._session.log(last)
         finally:
             with contextlib.redirect_stdout(io.StringIO()):
-                self._session.finish()
+                self._package.finish()  # that of the session alone prints once more at the end

@@ -37,7 +37,7 @@ def read_settings(run: RunDirectory) -> dict[str, str]:
     settings |= {f"dataset.{key}": str(dataset.get(key)) for key in ("name", "fingerprint")}
     settings["labels"] = ", ".join(map(str, plan.get("labels", [])))
     settings |= {f"version.{name}": str(each) for name, each in record.get("versions", {}).items()}
-    return settings | {"device": str(record.get("device", "")), "run": str(run.path.absolute())}
+    return settings | {"device": str(record.get("device", "")), "run": str(run.path.resolve())}
 
 
 def read_figures(run: RunDirectory) -> dict[str, float]:

@@ -12,7 +12,7 @@ from cnnclf.errors import MissingPackageError, RunError, UsageError
 from cnnclf.files import read_json
 from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
-from cnnclf.progress import Progress
+from cnnclf.progress import Progress, Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import DVCLIVE, WANDB
 from cnnclf.tracking.dvclive_tracker import DvcliveTracker
@@ -120,6 +120,7 @@ class Tracking:
         self._images = 0
         self._waited_s = dict.fromkeys(trackers, 0.0)
         self._is_started = False
+        self.reason = ""  # why the last tracker that failed did
 
     def watch(self, run: RunDirectory) -> RunDirectory:
         """Take the run that epochs will come from; return it."""
@@ -162,11 +163,6 @@ class Tracking:
         """The trackers that did not fail, by the name that was given."""
         return tuple(self._trackers)
 
-    @property
-    def is_failed(self) -> bool:
-        """Whether no tracker is left."""
-        return not self._trackers
-
     def _start(self, time_s: float) -> None:
         run = self._run
         if run is not None and not self._is_started:
@@ -189,6 +185,7 @@ class Tracking:
 
     def _drop(self, name: str, reason: str) -> None:
         del self._trackers[name]
+        self.reason = reason
         self._progress.warn(
             f"tracking with {name} ended: {reason}; the run directory has everything"
         )
@@ -221,20 +218,28 @@ def find_events(run: RunDirectory, target: str) -> Path | None:
     return found if any(found.glob("*/events.out.tfevents.*")) else None
 
 
-def export_run(run: RunDirectory, target: str, *, progress: Progress) -> None:
+def check_export(run: RunDirectory) -> None:
+    """Raise RunError if a run cannot be replayed: it is training, damaged or has no epochs."""
+    run.check_ended()
+    read_epochs(run)
+    _read_time(run, "created")
+
+
+def export_run(run: RunDirectory, target: str) -> None:
     """Replay a finished run into a tracker.
 
     Raises:
         UsageError: There is no such tracker.
         MissingPackageError: Its package is not installed.
-        RunError: The run has no epochs, or the tracker failed.
+        RunError: As of `check_export`, or the tracker failed.
     """
-    tracker = build_tracker(target, option="--to", progress=progress, continues=False)
-    tracking = Tracking({target: tracker}, progress)
+    said = Silent()
+    tracker = build_tracker(target, option="--to", progress=said, continues=False)
+    tracking = Tracking({target: tracker}, said)
     tracking.watch(run)
     tracking.replay()
-    if tracking.is_failed:
-        raise RunError(f"the run {run.path} could not be exported to {target}")
+    if not tracking.targets:
+        raise RunError(f"the run {run.path} was not exported to {target}: {tracking.reason}")
 
 
 def _read_time(run: RunDirectory, key: str) -> float:

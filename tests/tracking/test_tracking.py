@@ -1,7 +1,9 @@
 """Trackers against their real packages, with local stores."""
 
+import json
 import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from cnnclf.files import read_json, write_json_atomic
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import SEARCH_FILE
-from cnnclf.runs.run_opening import open_run
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.tracking.dvclive_tracker import find_repository
 from cnnclf.tracking.tracker import epoch_figures
 from cnnclf.tracking.tracking import (
@@ -74,7 +76,7 @@ def read_events(directory: Path) -> dict[str, list[tuple[int, float, Any]]]:
 
 def test_event_files_hold_the_rows_of_the_history(run: RunDirectory, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=Silent())
+    export_run(run, f"tensorboard:{tmp_path / 'board'}")
     board = tmp_path / "board" / "run"
     train, validation = read_events(board / "train"), read_events(board / "validation")
     for row in ROWS:
@@ -100,7 +102,7 @@ def test_trials_of_two_searches_have_directories_of_their_own(
         shutil.copytree(run.path, trial)
         (tmp_path / search / SEARCH_FILE).touch()
         assert RunDirectory(trial).title == f"{search}/007"
-        export_run(RunDirectory(trial), f"tensorboard:{tmp_path / 'board'}", progress=Silent())
+        export_run(RunDirectory(trial), f"tensorboard:{tmp_path / 'board'}")
         assert read_events(tmp_path / "board" / search / "007" / "train")
 
 
@@ -148,7 +150,7 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     pytest.importorskip("mlflow")
     monkeypatch.chdir(tmp_path)  # where MLflow puts files
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    export_run(run, f"mlflow:{uri}", progress=Silent())
+    export_run(run, f"mlflow:{uri}")
     client, [found] = find_run(uri)
     assert found.info.status == "FINISHED"
     assert found.data.params["optimizer.name"] == "adamw"
@@ -182,7 +184,7 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
 def test_a_run_of_wandb_is_kept_offline(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    export_run(run, "wandb", progress=Silent())
+    export_run(run, "wandb")
     [file] = run.path.glob("wandb/offline-run-*/run-*.wandb")
     assert file.stat().st_size > 2000
     [figure] = file.parent.glob("files/media/images/test_confusion_*.png")
@@ -190,23 +192,23 @@ def test_a_run_of_wandb_is_kept_offline(run: RunDirectory, monkeypatch: pytest.M
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_run_of_trackio_is_in_its_database(
-    run: RunDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if find_spec("trackio") is None:  # it reads the directory when it is imported
+def test_a_run_of_trackio_is_in_its_database(run: RunDirectory, tmp_path: Path) -> None:
+    if find_spec("trackio") is None:
         pytest.skip("trackio is not installed")
-    export_run(run, f"trackio:{tmp_path / 'store'}", progress=Silent())
+    target = f"trackio:{tmp_path / 'store'}"
+    words = [sys.executable, "-m", "cnnclf", "runs", "export", str(run.path), "--to", target]
+    result = subprocess.run([*words, "--json"], capture_output=True, check=True)
     content = (tmp_path / "store" / "x_or_o.db").read_bytes()
     assert b"val_accuracy" in content
     assert b"test_accuracy_low" in content
-    assert capsys.readouterr().out == ""
+    assert json.loads(result.stdout)["exported"] == [str(run.path)]  # the package prints nothing
 
 
 @pytest.mark.filterwarnings("default")
 def test_dvclive_writes_into_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dvclive")
     monkeypatch.chdir(run.path.parent)
-    export_run(run, "dvclive", progress=Silent())
+    export_run(run, "dvclive")
     folder = run.path / "dvclive"
     assert (folder / "plots" / "metrics" / "val_loss.tsv").read_text().split("\n")[1:3] == [
         "1\t1.25",
@@ -369,10 +371,8 @@ def test_a_board_that_cannot_be_written_is_named(
     pytest.importorskip("tensorboard")
     (tmp_path / "board").mkdir()
     close_folder(tmp_path / "board")
-    progress = Silent()
-    with pytest.raises(RunError, match="could not be exported"):
-        export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=progress)
-    assert "Permission denied" in progress.warnings[0]
+    with pytest.raises(RunError, match=r"was not exported to tensorboard:.*: .*Permission denied"):
+        export_run(run, f"tensorboard:{tmp_path / 'board'}")
 
 
 def test_runs_export_says_how_to_see_it(cli: Cli, run: RunDirectory, tmp_path: Path) -> None:
@@ -391,4 +391,34 @@ def test_a_run_without_epochs_cannot_be_exported(run: RunDirectory, tmp_path: Pa
     pytest.importorskip("tensorboard")
     (run.last / "state.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RunError, match="no whole history"):
-        export_run(run, f"tensorboard:{tmp_path / 'board'}", progress=Silent())
+        export_run(run, f"tensorboard:{tmp_path / 'board'}")
+
+
+def test_nothing_is_exported_if_a_run_is_damaged_or_training(
+    cli: Cli, run: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    target = f"tensorboard:{tmp_path / 'board'}"
+    other = create_run(tmp_path / "other")
+    result = cli("runs", "export", run.path, other.path, "--to", target)
+    assert (result.code, "is still training" in result.stderr) == (4, True)
+    other.update_run(status="interrupted")
+    assert cli("runs", "export", run.path, other.path, "--to", target).code == 4
+    assert not (tmp_path / "board").exists()
+
+
+def test_an_export_that_fails_names_the_reason_and_what_is_left(
+    cli: Cli, run: RunDirectory, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    others = [tmp_path / name / "run" for name in ("b", "c d")]
+    for other in others:
+        shutil.copytree(run.path, other)
+    (others[0] / "curves.png").write_bytes(b"no figure")
+    target = f"tensorboard:{tmp_path / 'board'}"
+    result = cli("runs", "export", run.path, *others, "--to", target)
+    assert result.code == 4
+    assert result.stdout.count("exported") == 1
+    assert f"error: the run {others[0]} was not exported to {target}: " in result.stderr
+    left = f"cnnclf runs export {others[0]} '{others[1]}' --to {target}"
+    assert f"then export what is left: {left}" in result.stderr.replace("\n", " ")

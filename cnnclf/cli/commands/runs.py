@@ -154,17 +154,24 @@ def export_command(
     The same that 'train --track' shows live. Exporting a run twice gives two runs of MLflow; a run
     that TensorBoard has already is skipped.
     """
-    from cnnclf.tracking.tracking import export_run, find_events, viewing_command
+    from cnnclf.tracking.tracking import check_export, export_run, find_events, viewing_command
 
     directories = [open_run(path) for path in runs]
     check_distinct(runs)
+    for run in directories:  # before any is exported: again, it would be there twice
+        check_export(run)
     exported = []
-    for run in directories:
+    for number, run in enumerate(directories):
         if events := find_events(run, to):
             again = f"to write it again, first: rm -r {shlex.quote(str(events))}"
             out.note(f"{run.path} is in {events} already; {again}")
             continue
-        export_run(run, to, progress=out.progress())
+        try:
+            export_run(run, to)
+        except RunError as error:
+            words = ["cnnclf", "runs", "export", *map(str, runs[number:]), "--to", to]
+            error.add_note(f"then export what is left: {shlex.join(words)}")
+            raise
         exported.append(run.path)
         out.line(f"exported {run.path} to {to}")
     viewing = dict.fromkeys(viewing_command(to, run) for run in directories)
