@@ -1,8 +1,10 @@
 """Names and counts in messages and listings: natural order, a few of many, plurals."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 
 def natural_key(text: str) -> str:
@@ -30,6 +32,17 @@ def sort_in_chunks(names: Iterable[str], size: int) -> Iterator[str]:
         if len(chunk) > 1:
             chunk.sort(key=natural_key)
         yield from chunk
+
+
+def base_name(path: Path) -> str:
+    """Return the name of a directory, also of `.` and `..`, which have none of their own."""
+    return Path(os.path.abspath(path)).name  # noqa: PTH100 - takes ".." out
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Return the names of directories, or all of their paths where two have one name."""
+    names = [base_name(path) for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def name_some(names: Sequence[str], limit: int = 5) -> str:

@@ -1,11 +1,12 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnclf.names import count_of, name_some, natural_key, sort_in_chunks, suggest
+from cnnclf.names import count_of, name_some, natural_key, short_names, sort_in_chunks, suggest
 
 
 @given(st.lists(st.integers(0, 10**30), min_size=2, max_size=10))
@@ -83,3 +84,12 @@ def test_chunks_take_no_more_names_than_they_hold() -> None:
 )
 def test_similar_names_are_suggested(name: str, options: dict[str, Any], expected: str) -> None:
     assert suggest(name, ["train", "trial", "onnx"], **options) == expected
+
+
+def test_directories_are_named_shortly_unless_two_have_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "pets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "pets")
+    assert short_names([Path(), Path("..")]) == ["pets", "a"]
+    assert short_names([Path(), Path("b/pets")]) == [".", "b/pets"]

@@ -18,7 +18,7 @@ from cnnclf.evaluation.paired_statistics import (
     smallest_difference,
 )
 from cnnclf.files import read_json
-from cnnclf.names import natural_key
+from cnnclf.names import natural_key, short_names
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import EVALUATION, METRICS_FILE, PREDICTIONS_FILE
 
@@ -183,7 +183,7 @@ def draw_changed(test: PairedTest, path: Path) -> None:
 
     folder = open_compared(test)
     files = {name: folder.file(row) for row, name in enumerate(folder.manifest.paths)}
-    names = (test.first.name, test.second.name)
+    names = short_names([test.first, test.second])
     rows: list[list[Tile | None]] = []
     for sign in (1, -1):
         changed = [pair for pair in test.changed if pair.gained == sign][:_IN_FIGURE]

@@ -14,6 +14,7 @@ from typing import Any
 
 from cnnclf.errors import RunError
 from cnnclf.files import check_version, find_whole_directory, read_json, write_json_atomic
+from cnnclf.names import base_name
 from cnnclf.runs.run_lock import describe_holder, is_held, remove_lock
 from cnnclf.runs.run_names import (
     CHECKPOINTS,
@@ -109,9 +110,9 @@ class RunDirectory:
     @property
     def title(self) -> str:
         """Its name; that of a trial after the name of its search, for others have such a trial."""
-        search = self.path.absolute().parent.parent
+        name, search = base_name(self.path), self.path.absolute().parent.parent
         is_trial = (search / SEARCH_FILE).is_file()
-        return f"{search.name}/{self.path.name}" if is_trial else self.path.name
+        return f"{base_name(search)}/{name}" if is_trial else name
 
     def evaluation(self, split: str) -> Path:
         """The directory of the evaluation of one split."""

@@ -1,6 +1,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,3 +190,23 @@ def test_changed_arrays_are_drawn(tmp_path: Path) -> None:
     second = write_evaluation(tmp_path / "b", ["o"] * 6, **where)  # type: ignore[arg-type]
     draw_changed(compare_runs(first, second), tmp_path / "changed.png")
     assert (tmp_path / "changed.png").stat().st_size > 1000
+
+
+def test_the_figure_tells_runs_of_one_name_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = import_source(
+        Path("sample_data/x_or_o"), tmp_path / "data", progress=Silent()
+    ).directory
+    dataset = load_dataset(place)
+    paths = list(dataset.manifest.paths[:1])
+    where = {"fingerprint": dataset.fingerprint, "dataset": str(place), "paths": paths}
+    first = write_evaluation(tmp_path / "a" / "run", ["x"], **where)  # type: ignore[arg-type]
+    second = write_evaluation(tmp_path / "b" / "run", ["o"], **where)  # type: ignore[arg-type]
+    drawn: list[Any] = []
+    monkeypatch.setattr("cnnclf.drawing.canvas.draw_canvas", lambda rows, **_: drawn.extend(rows))
+    monkeypatch.setattr("cnnclf.drawing.canvas.save_canvas", lambda *_: None)
+    draw_changed(compare_runs(first, second), tmp_path / "changed.png")
+    [[tile]] = drawn
+    names = [line.split(":")[0] for line in tile.caption.split("\n")]
+    assert names == [str(first.path), str(second.path)]

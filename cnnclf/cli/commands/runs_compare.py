@@ -20,7 +20,7 @@ from cnnclf.cli.run_figures import (
     read_plan,
 )
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
-from cnnclf.names import count_of
+from cnnclf.names import count_of, short_names
 from cnnclf.runs.run_directory import RunDirectory, flatten, section
 from cnnclf.runs.run_opening import check_distinct, open_run
 
@@ -54,7 +54,7 @@ def compare_command(
         if len(runs) > 2:
             raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
-    names = _short_names(runs)
+    names = short_names(runs)
     differing, shown = _compare_settings([read_plan(directory) for directory in directories])
     figures = _compare_figures(directories)
     words = {f"test {key}": f"test {text}" for key, text in METRICS.items()} | RECORD_FIGURES
@@ -166,8 +166,3 @@ def _comparable(plan: Mapping[str, Any]) -> dict[str, Any]:
         **section(plan, "config"),
     }
     return flatten(parts)
-
-
-def _short_names(paths: list[Path]) -> list[str]:
-    names = [path.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
