@@ -1,14 +1,14 @@
 """The best configurations and the default, trained with other seeds as far as time allows."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 from cnnclf.data.manifest import Dataset
+from cnnclf.files import read_json
 from cnnclf.progress import Progress, Silent
-from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_directory import RunDirectory, section
 from cnnclf.runs.run_names import PREDICTIONS_FILE
 from cnnclf.tuning.budget import TOLERANCE, TimeBudget
 from cnnclf.tuning.confirmation import Confirmation, compare_seeds, stack_correct
@@ -143,8 +143,8 @@ def evaluate_trial(run: RunDirectory, dataset: Dataset, *, split: str, progress:
     from cnnclf.evaluation.report import evaluate
     from cnnclf.inference.classifier import Classifier
 
-    # nothing is set up where workers trained, or nothing was left to train
-    device = None if "keras" in sys.modules else "auto"
+    # nothing is set up where others trained, or all was done before
+    device = section(section(read_json(run.plan), "config"), "runtime").get("device", "auto")
     report = evaluate(
         Classifier.load(run.path, device=device),
         dataset,

@@ -16,7 +16,7 @@ from cnnclf.cli.settings import add_settings, blaming_options, given_settings
 from cnnclf.cli.training_commands import Source, Track, open_source
 from cnnclf.cli.words import format_seconds
 from cnnclf.config import TuneConfig, change_config, load_config
-from cnnclf.errors import UsageError
+from cnnclf.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from cnnclf.tuning.confirmation import Confirmation
@@ -127,7 +127,7 @@ def tune_command(
             track=tuple(track or ()),
             final=final,
         )
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, DeviceError) as stop:
         stop.add_note(f"continue with: {shlex.join(again)}")
         raise
     _show(result, request, dataset or str(request.dataset), again=again)

@@ -35,6 +35,7 @@ ANY = "auto"
 
 _ADDRESS = re.compile(r"[^/:\s]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
+_LOGS_HINT = "the logs of Ray, in /tmp/ray/session_latest/logs, may say more"
 _REACH_S = 10.0
 _STORE_BYTES = 256 << 20  # enough for the numbers of chunks and their rows
 
@@ -183,7 +184,7 @@ def _explain_refusal(error: BaseException, address: str) -> CnnclfError:
     if address == OWN:
         return DeviceError(
             f"Ray cannot start on this machine: {_last_line(str(error))}",
-            "--verbose shows the output of Ray",
+            _LOGS_HINT,
         )
     if "token" in text.casefold() and "auth" in text.casefold():
         return DeviceError(
@@ -224,7 +225,7 @@ def _named_errors() -> Iterator[None]:
             raise  # a bug: our own code returns every error that a user could fix
         raise DeviceError(
             f"the cluster failed: {_last_line(str(error))}",
-            "the same command with --resume continues; --verbose shows the output of Ray",
+            _LOGS_HINT,
         ) from error
 
 

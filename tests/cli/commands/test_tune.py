@@ -1,18 +1,22 @@
 import json
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from cnnclf.cli.commands import tune
 from cnnclf.config import ImportConfig
-from cnnclf.errors import DataError, RunError
-from cnnclf.files import read_json
+from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import DataError, DeviceError, RunError
+from cnnclf.files import read_json, write_json_atomic
 from cnnclf.importers import import_source
+from cnnclf.inference.classifier import Classifier
 from cnnclf.planning.train_plan import TrainPlan
 from cnnclf.progress import Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_lock import holding_run
 from cnnclf.tuning import budget, leaderboard, search, workers
+from cnnclf.tuning.finals import evaluate_trial
 from tests.conftest import Cli
 from tests.tuning.test_search import Player
 
@@ -108,6 +112,25 @@ def test_an_interrupted_search_names_the_command_that_continues_it(
     again = cli(*command.split()[1:])
     assert again.code == 130
     assert " ".join(again.stderr.split()).endswith(command)
+    lost = DeviceError("the cluster failed: it died", "see its logs")
+    monkeypatch.setattr(search, "run_search", Mock(side_effect=lost))
+    again = cli(*command.split()[1:])
+    assert again.code == 6
+    text = " ".join(again.stderr.split())
+    assert text.endswith(f"hint: see its logs; continue with: {command}")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_winner_is_evaluated_where_nothing_was_trained(
+    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(Classifier, "load", lambda path, **words: opened.append((path, words)))
+    monkeypatch.setattr("cnnclf.evaluation.report.evaluate", Mock())
+    run = RunDirectory(tmp_path)
+    write_json_atomic(run.plan, {"config": {"runtime": {"device": device}}})
+    evaluate_trial(run, load_dataset(dataset), split="val", progress=Silent())
+    assert opened == [(tmp_path, {"device": device})]
 
 
 def test_overwrite_replaces_an_earlier_search_and_nothing_else(

@@ -33,7 +33,7 @@ def test_ray_neither_reports_nor_writes_a_key(monkeypatch: pytest.MonkeyPatch) -
             "local",
             RuntimeError("Traceback\n  line\nRuntimeError: no room\n"),
             "cannot start on this machine: RuntimeError: no room",
-            "--verbose",
+            "logs of Ray",
         ),
         (
             "10.0.0.1:1",
@@ -74,8 +74,12 @@ def test_an_address_where_nothing_listens_is_found_out_without_ray() -> None:
 
 def test_what_breaks_in_a_cluster_is_one_line() -> None:
     errors = pytest.importorskip("ray.exceptions")
-    with pytest.raises(DeviceError, match=r"the cluster failed: it is full$"), _named_errors():
+    with (
+        pytest.raises(DeviceError, match=r"the cluster failed: it is full$") as caught,
+        _named_errors(),
+    ):
         raise errors.RaySystemError("\x1b[36mray::ChunkQueue()\x1b[39m\n  line\nit is full\n")
+    assert "--" not in caught.value.hint  # options of one command, and others use clusters, too
     with (
         pytest.raises(MissingPackageError, match="a worker of the cluster cannot import cnnclf"),
         _named_errors(),
