@@ -166,7 +166,7 @@ def _read_toml(file: Path | None) -> dict[str, _Given]:
         return {}
     try:
         data = read_bytes(file, max_bytes=MAX_SETTINGS_BYTES)
-        text = data.decode("utf-8").replace("\r\n", "\n")
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
         content = parse_toml(text)
     except FileNotFoundError as error:
         raise ConfigError(f"settings file {file} does not exist") from error

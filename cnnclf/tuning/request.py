@@ -20,6 +20,7 @@ from cnnclf.tuning.samplers import EvolutionSampler
 from cnnclf.tuning.space import Settings, Space
 
 _VERSION = 1
+_SEED = "runtime.seed"
 _PROBES = 50  # configurations of a space, of which one must be possible
 
 
@@ -116,7 +117,7 @@ class SearchRequest:
         fixed = {each.partition("=")[0] for each in self.fixed}
         values = {key: value for key, value in others.items() if key not in fixed}
         values |= {key: value for key, value in settings.items() if key not in self.space.factors}
-        values["runtime.seed"] = self.config.seed + seed
+        values[_SEED] = self.config.seed + seed
         plan = self._plan(values, dataset)
         factors = {key: settings[key] for key in self.space.factors if key in settings}
         for key, factor in factors.items():
@@ -170,6 +171,11 @@ def prepare_search(
     fixed = [key for key, origin in origins.items() if not origin.startswith("preset ")]
     if searched is not None and (both := [key for key in searched.to_dict() if key in fixed]):
         raise UsageError(f"--fix {both[0]}: {source} searches it", f"remove it from {source}")
+    if _SEED in origins or (searched is not None and _SEED in searched.to_dict()):
+        raise ConfigError(
+            f"{_SEED} cannot be fixed or searched: the best trials are trained with several seeds",
+            "choose the first one: --seed N",
+        )
     plan: AnyPlan = recipe.plan(base, dataset, given=origins)
     if getattr(base.training, "minutes", None) is not None:
         raise ConfigError(

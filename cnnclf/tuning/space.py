@@ -191,7 +191,7 @@ def load_space(path: Path) -> dict[str, Any]:
         ConfigError: It cannot be read.
     """
     try:
-        return parse_toml(read_bytes(path, max_bytes=MAX_SETTINGS_BYTES).decode("utf-8"))
+        return parse_toml(read_bytes(path, max_bytes=MAX_SETTINGS_BYTES).decode("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"space {path} does not exist") from None
     except OSError as error:
@@ -231,11 +231,11 @@ def _read_dimension(
 
 
 def _read_choices(key: str, content: Mapping[str, Any], kind: type[CommandConfig]) -> Dimension:
-    choices, relative = content["choices"], bool(content.get("relative", False))
+    choices, relative = content["choices"], _read_flag(content, "relative")
     if {"low", "high", "log"} & set(content) or not isinstance(choices, list) or not choices:
         raise ValueError(f"expected choices or a range, received {json.dumps(dict(content))}")
-    for choice in () if relative else choices:
-        _check_value(key, choice, kind)
+    for choice in choices:
+        _check_value(key, choice, kind, relative=relative)
     return Dimension(key, tuple(choices), relative=relative, when=content.get("when", {}))
 
 
@@ -244,19 +244,30 @@ def _read_range(key: str, content: Mapping[str, Any], kind: type[CommandConfig])
     high: Any = content.get("high")
     if not is_number(low) or not is_number(high):
         raise ValueError(f"expected numbers low and high, received {low!r} and {high!r}")
-    log, relative = bool(content.get("log", False)), bool(content.get("relative", False))
+    log, relative = _read_flag(content, "log"), _read_flag(content, "relative")
     if not low < high:
         raise ValueError(f"the range {low:g} to {high:g} is empty")
     if log and low <= 0:
         raise ValueError(f"low = {low:g}: with log = true, low must be above 0")
-    for end in () if relative else (low, high):
-        _check_value(key, end, kind)
+    for end in (low, high):
+        _check_value(key, end, kind, relative=relative)
     whole = describe_type(list_fields(kind)[key]) == "N" and not relative
     when = content.get("when", {})
     return Dimension(key, (), low, high, log=log, whole=whole, relative=relative, when=when)
 
 
-def _check_value(key: str, value: Any, kind: type[CommandConfig]) -> None:
+def _read_flag(content: Mapping[str, Any], word: str) -> bool:
+    value = content.get(word, False)
+    if not isinstance(value, bool):
+        raise TypeError(f"expected {word} = true or false, received {value!r}")
+    return value
+
+
+def _check_value(key: str, value: Any, kind: type[CommandConfig], *, relative: bool) -> None:
+    if relative:
+        if not is_number(value) or value <= 0:
+            raise ValueError(f"expected factors above 0 with relative = true, received {value!r}")
+        return
     try:
         load_config(arguments={key: value}, kind=kind)
     except CnnclfError as error:

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnclf.config import TrainConfig
+from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import load_dataset
 from cnnclf.errors import ConfigError
 from cnnclf.importers import import_source
@@ -104,6 +104,18 @@ def test_values_stay_in_a_narrow_range_and_differ(low: float, high: float, log: 
             "is never so",
         ),
         ({}, "no setting is searched"),
+        (
+            {"model.dropout": {"low": 0.1, "high": 0.2, "log": "no"}},
+            "expected log = true or false, received 'no'",
+        ),
+        (
+            {"optimizer.learning_rate": {"low": -2, "high": 4, "relative": True}},
+            "expected factors above 0 with relative = true, received -2",
+        ),
+        (
+            {"optimizer.learning_rate": {"choices": ["a", 2], "relative": True}},
+            "expected factors above 0 with relative = true, received 'a'",
+        ),
         ({"training.epochs": [5, 10]}, "cannot be searched: trials are compared after equal"),
     ],
 )
@@ -111,6 +123,13 @@ def test_what_is_wrong_is_named(content: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match="space a: ") as caught:
         RECIPES["train"].read_space(content, source="space a")
     assert message in caught.value.message
+
+
+def test_a_mark_of_the_encoding_is_no_mistake(tmp_path: Path) -> None:
+    file = write(tmp_path / "notepad.toml", "\ufeff[model]\ndropout = [0.1, 0.2]\n")
+    assert load_space(file) == {"model": {"dropout": [0.1, 0.2]}}
+    file = write(tmp_path / "settings.toml", "\ufeff[model]\ndropout = 0.1\n")
+    assert load_config(file, kind=TrainConfig)[0].model.dropout == 0.1
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -285,6 +285,7 @@ def test_final_is_refused_without_a_test_split_and_loses_no_result(
         ),
         (["DATA", "--fix", "dropout"], 2, "hint: for example --fix model.dropout=0.3"),
         (["DATA", "--fix", "training.minutes=3"], 2, "training.minutes cannot be fixed"),
+        (["DATA", "--fix", "runtime.seed=3"], 2, "choose the first one: --seed N"),
         (["DATA", "--space", "none.toml"], 4, "space none.toml does not exist"),
         (["DATA", "--space", "SPACE", "--fix", "model.dropout=0.1"], 2, "space.toml searches it"),
         (["DATA", "--resume", "there"], 2, "--resume DIR takes only"),
