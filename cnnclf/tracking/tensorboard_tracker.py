@@ -1,11 +1,10 @@
 """Writes event files that TensorBoard shows, with the names that Keras writes."""
 
 import json
+import struct
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from cnnclf.files import write_text_atomic
 from cnnclf.runs.run_directory import RunDirectory
@@ -44,7 +43,7 @@ class TensorboardTracker:
         directory: Where; None for `tensorboard` in the run.
     """
 
-    errors: tuple[type[Exception], ...] = (OSError,)
+    errors: tuple[type[Exception], ...] = (OSError, struct.error)  # of a figure that was cut
 
     def __init__(self, directory: Path | None) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -87,8 +86,7 @@ class TensorboardTracker:
             self._write("train", self._summary.Value(tag=name, simple_value=value), time_s)
         for name, path in list_images(run).items():
             data = path.read_bytes()
-            with Image.open(path) as figure:
-                width, height = figure.size
+            width, height = struct.unpack(">II", data[16:24])  # of the header of our PNG files
             image = self._summary.Image(
                 height=height, width=width, colorspace=3, encoded_image_string=data
             )
