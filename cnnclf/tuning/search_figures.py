@@ -51,7 +51,7 @@ def draw_accuracy(marks: Sequence[Mark], path: Path) -> None:
     axes.set_ylabel("val accuracy")
     axes.set_title(drawable(path.absolute().parent.name), fontsize=10, parse_math=False)
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, loc="best")
+    figure.legend(fontsize=8, loc="outside lower center", ncols=4)  # inside, it hid trials
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=144, format="png")
 

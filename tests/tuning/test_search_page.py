@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cnnclf.tuning.importances import find_importances
@@ -137,6 +138,22 @@ def test_accuracies_that_the_figure_does_not_reach_are_marked(
     assert labels["lower than this figure shows"] == [1, limits[0][0]]
     draw_accuracy([Mark(0, 0.4, 0), *marks[1:]], path)
     assert limits[1][0] < 0.4  # the default is always shown
+
+
+def test_the_legend_hides_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
+        save(figure, *arguments, **options)
+        drawn.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    draw_accuracy([Mark(number, 0.9, number) for number in range(9)], tmp_path / "accuracy.png")
+    [figure] = drawn
+    [axes], [legend] = figure.axes, figure.legends
+    assert axes.get_legend() is None
+    assert not axes.get_window_extent().overlaps(legend.get_window_extent())
 
 
 @pytest.mark.parametrize(
