@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cnnclf.files import safe_name
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus
 from cnnclf.runs.run_names import CLASSIFIER_FILE
@@ -71,7 +72,11 @@ class MlflowTracker:
         settings = read_settings(run)
         name = settings["dataset.name"]
         found = self._client.get_experiment_by_name(name)
-        experiment = found.experiment_id if found else self._client.create_experiment(name)
+        experiment = (
+            found.experiment_id
+            if found
+            else self._client.create_experiment(name, artifact_location=self._place_files(name))
+        )
         created = self._client.create_run(
             experiment, start_time=round(1000 * time_s), run_name=run.title
         )
@@ -81,6 +86,19 @@ class MlflowTracker:
             self._client.log_batch(self._id, params=params[first : first + _BATCH])
         if self._continues:
             run.update_run(mlflow={"uri": self._uri, "run": self._id})
+
+    def _place_files(self, name: str) -> str | None:
+        """Return where the files of an experiment go: beside the store, wherever training runs.
+
+        A server has a place of its own.
+        """
+        from sqlalchemy.engine import make_url
+
+        store = make_url(self._uri).database if self._uri.startswith("sqlite:") else None
+        if store is None:
+            return None
+        folder = Path(store).absolute().parent / "mlruns"
+        return (folder / safe_name(name, fallback="dataset")).as_uri()
 
     def _has_run(self) -> bool:
         """Return whether the store has the run, and nobody deleted it."""

@@ -148,9 +148,14 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
-    monkeypatch.chdir(tmp_path)  # where MLflow puts files
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    elsewhere, board = tmp_path / "elsewhere", tmp_path / "board"
+    elsewhere.mkdir()
+    board.mkdir()
+    monkeypatch.chdir(elsewhere)
+    uri = f"sqlite:///{board / 'mlflow.db'}"
     export_run(run, f"mlflow:{uri}")
+    assert not list(elsewhere.iterdir())
+    assert list(board.glob("mlruns/*/*/artifacts/bundle"))
     client, [found] = find_run(uri)
     assert found.info.status == "FINISHED"
     assert found.data.params["optimizer.name"] == "adamw"
