@@ -72,10 +72,16 @@ def check_trackers(targets: Sequence[str], *, option: str) -> None:
         option: The option that named them, for messages.
     """
     for target in targets:
-        if target.partition(":")[0] not in TRACKERS:
+        name, _, place = target.partition(":")
+        if name not in TRACKERS:
             raise UsageError(
                 f"{option} {target}: expected one of {', '.join(TRACKERS)}",
                 f"{option} mlflow:{DEFAULT_URI}",
+            )
+        if name == "wandb" and place not in {"", "online", "offline"}:
+            raise UsageError(
+                f"{option} {target}: expected wandb, wandb:online or wandb:offline",
+                f"{option} wandb:offline",
             )
 
 

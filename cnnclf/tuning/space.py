@@ -234,7 +234,9 @@ def _read_choices(key: str, content: Mapping[str, Any], kind: type[CommandConfig
     choices, relative = content["choices"], _read_flag(content, "relative")
     if {"low", "high", "log"} & set(content) or not isinstance(choices, list) or not choices:
         raise ValueError(f"expected choices or a range, received {json.dumps(dict(content))}")
-    for choice in choices:
+    for number, choice in enumerate(choices):
+        if choice in choices[:number]:
+            raise ValueError(f"the choice {json.dumps(choice)} is there twice")
         _check_value(key, choice, kind, relative=relative)
     return Dimension(key, tuple(choices), relative=relative, when=content.get("when", {}))
 

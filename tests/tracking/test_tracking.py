@@ -344,6 +344,8 @@ def test_trackers_that_do_not_exist_or_are_not_installed_are_named(
 ) -> None:
     with pytest.raises(UsageError, match="--track neptune: expected one of tensorboard, mlflow"):
         build_tracker("neptune", option="--track", progress=Silent())
+    with pytest.raises(UsageError, match="--track wandb:here: expected wandb, wandb:online or"):
+        build_tracker("wandb:here", option="--track", progress=Silent())
     for name in ("tensorboard", "mlflow"):
         for module in (name, "tensorboard.summary.writer.event_file_writer"):
             monkeypatch.setitem(sys.modules, module, None)

@@ -80,6 +80,7 @@ def test_values_stay_in_a_narrow_range_and_differ(low: float, high: float, log: 
             "dropout: the range 0.5 to 0.1 is",
         ),
         ({"model": {"dropout": {"low": 0.1, "high": 0.1}}}, "is empty"),
+        ({"model": {"dropout": [0.1, 0.2, 0.1]}}, "model.dropout: the choice 0.1 is there twice"),
         (
             {"optimizer": {"weight_decay": {"low": 0, "high": 1, "log": True}}},
             "low = 0: with log = true, low must be above 0",
