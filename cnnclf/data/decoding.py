@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from cnnclf.files import format_bytes
 from cnnclf.images.decode import decode_image
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.processes import map_in_processes
-from cnnclf.progress import Progress, Silent
+from cnnclf.progress import Progress
 
 Rows = npt.NDArray[np.intp]
 Images = npt.NDArray[np.uint8]
@@ -42,6 +43,8 @@ class Failure(NamedTuple):
 
 Failures = dict[int, Failure]
 """By position among the rows of a job."""
+
+_Files = list[tuple[Path, str]]  # with checksums
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,29 @@ class DecodingJob:
 
 
 def decode_row(job: DecodingJob, row: int) -> Images | Failure:
+    """Decode one image of a job, as `decode_file` does."""
+    return decode_file(job.dataset.file(row), job.dataset.manifest.sha256[row], job.spec)
+
+
+def decode_file(path: Path, sha256: str, spec: InputSpec) -> Images | Failure:
     """Decode one image, if its file is unchanged since the import.
+
+    Args:
+        path: The file.
+        sha256: Of its bytes, at the import; "" if that is not known.
+        spec: Size and channels of the result.
 
     Returns:
         uint8 [H, W, C], or the failure.
     """
     try:
-        content = read_bytes(job.dataset.file(row), max_bytes=MAX_IMAGE_BYTES)
+        content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
     except OSError as error:
         return Failure(f"it cannot be read: {error.strerror or error}", lasting=False)
-    expected = job.dataset.manifest.sha256[row]
-    if expected and hashlib.sha256(content).hexdigest() != expected:
+    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
         return Failure("its content has changed since the import", lasting=False)
     try:
-        return decode_image(content, job.spec)
+        return decode_image(content, spec)
     except ImageError as error:
         return Failure(error.message, lasting=True)
 
@@ -111,27 +123,35 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
     """
     step = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
     chunks = map_in_processes(
-        partial(_decode_chunk, replace(job, progress=Silent()), step),
-        range(0, len(job.rows), step),
+        partial(_decode_files, job.spec),
+        _list_files(job, step),
         processes=job.threads,
         ahead=2 * job.threads + 2,
         name="cnnclf-decode",
         first=_FIRST_IMAGES // step,
     )
+    done = 0
     with closing(chunks), job.progress.task("decoding", len(job.rows), unit="images") as task:
         for images, failures in chunks:
-            yield images, failures
+            yield images, {done + at: failure for at, failure in failures.items()}
+            done += len(images)
             task.advance(len(images))
 
 
-def _decode_chunk(job: DecodingJob, step: int, start: int) -> tuple[Images, Failures]:
-    rows = job.rows[start : start + step].tolist()
-    images = np.zeros((len(rows), *job.spec.shape), np.uint8)
+def _list_files(job: DecodingJob, step: int) -> Iterator[_Files]:
+    """Yield the files of each chunk: a process needs no more of a million."""
+    for start in range(0, len(job.rows), step):
+        rows = job.rows[start : start + step].tolist()
+        yield [(job.dataset.file(row), job.dataset.manifest.sha256[row]) for row in rows]
+
+
+def _decode_files(spec: InputSpec, files: _Files) -> tuple[Images, Failures]:
+    images = np.zeros((len(files), *spec.shape), np.uint8)
     failures: Failures = {}
-    for index, row in enumerate(rows):
-        outcome = decode_row(job, row)
+    for at, (path, sha256) in enumerate(files):
+        outcome = decode_file(path, sha256, spec)
         if isinstance(outcome, Failure):
-            failures[start + index] = outcome
+            failures[at] = outcome
         else:
-            images[index] = outcome
+            images[at] = outcome
     return images, failures

@@ -7,7 +7,7 @@ as read.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -137,14 +137,12 @@ class Dataset:
         Raises:
             ImageError: The file cannot be read, is not an image, or is damaged.
         """
-        return reduce_image(
-            source,
-            side,
-            name=name,
-            kind=self.kind,
-            bands=self.bands,
-            value_range=self.value_range,
-        )
+        return self.reducer(source, side, name=name)
+
+    @property
+    def reducer(self) -> Callable[..., ReducedImage]:
+        """What `reduce` calls, for other processes: it is small, whatever the dataset is."""
+        return partial(reduce_image, kind=self.kind, bands=self.bands, value_range=self.value_range)
 
     def oddities(self) -> Counter[str]:
         """Count images by what is unusual about their pixels."""

@@ -5,10 +5,13 @@ numbers, and 32 x 32 gray pixels.
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +36,7 @@ _CHUNKS_AHEAD: Final = 4
 # Fewer images are measured before a process has been started.
 _FIRST: Final = 1024 // _CHUNK
 _LEVELS: Final = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
+_Files = list[tuple[Path, str]]  # with checksums
 NUMBERS: Final = np.dtype(
     [
         ("width", "i4"),
@@ -110,11 +114,10 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
     """
     count = len(dataset)
     facts = _start_facts(count)
-    _ = dataset.value_range  # found once, before threads ask for it
     threads = threads or count_usable_cpus()
     chunks = map_in_processes(
-        _Measurer(dataset).measure,
-        (range(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)),
+        partial(_measure_files, dataset.reducer),
+        _list_files(dataset),
         processes=threads,
         ahead=_CHUNKS_AHEAD * threads,
         name="measure",
@@ -135,32 +138,32 @@ def _start_facts(count: int) -> ImageFacts:
     return ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
 
 
-class _Measurer(NamedTuple):
-    """Measures images of one dataset."""
+def _list_files(dataset: Dataset) -> Iterator[_Files]:
+    """Yield the files of each chunk: a process needs no more of a million."""
+    for start in range(0, len(dataset), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(dataset)))
+        yield [(dataset.file(row), dataset.manifest.sha256[row]) for row in rows]
 
-    dataset: Dataset
 
-    def measure(self, rows: range) -> ImageFacts:
-        """Measure a few images; the first row is number 0 of what is returned."""
-        facts = _start_facts(len(rows))
-        for at, row in enumerate(rows):
-            path = self.dataset.file(row)
-            try:
-                content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
-                changed_s = check_regular(path).st_mtime
-                reduced = self.dataset.reduce(content, REDUCED_SIDE, name=path.name)
-            except FileNotFoundError:
-                facts.missing.append(at)
-            except ImageError as error:
-                facts.damaged[at] = error.message
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                facts.damaged[at] = f"cannot be read: {reason}"
-            else:
-                digest = self.dataset.manifest.sha256[row]
-                _fill(facts, at, content=content, reduced=reduced, digest=digest)
-                facts.numbers["changed_s"][at] = changed_s
-        return facts
+def _measure_files(reduce: Callable[..., ReducedImage], files: _Files) -> ImageFacts:
+    """Measure a few images; the first one is number 0 of what is returned."""
+    facts = _start_facts(len(files))
+    for at, (path, digest) in enumerate(files):
+        try:
+            content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
+            changed_s = check_regular(path).st_mtime
+            reduced = reduce(content, REDUCED_SIDE, name=path.name)
+        except FileNotFoundError:
+            facts.missing.append(at)
+        except ImageError as error:
+            facts.damaged[at] = error.message
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            facts.damaged[at] = f"cannot be read: {reason}"
+        else:
+            _fill(facts, at, content=content, reduced=reduced, digest=digest)
+            facts.numbers["changed_s"][at] = changed_s
+    return facts
 
 
 def _fill(

@@ -1,11 +1,17 @@
 """Images measured in processes, many at a time, have the measurements of threads."""
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from cnnclf.data import decoding
+from cnnclf.data.decoding import DecodingJob, decode_chunks
 from cnnclf.data.manifest import Dataset
+from cnnclf.images.input_spec import InputSpec
+from cnnclf.processes import map_in_processes
 from cnnclf.progress import Silent
 from cnnclf.quality import image_facts
 from cnnclf.quality.image_facts import ImageFacts, measure_images
@@ -45,3 +51,21 @@ def test_processes_measure_what_threads_measure(
         np.testing.assert_array_equal(found.gray, expected.gray)
         for name in LISTS:
             assert getattr(found, name) == getattr(expected, name), name
+
+
+def test_a_process_is_not_given_the_manifest(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def note(work: Any, items: Any, **others: Any) -> Any:
+        sizes.append(len(pickle.dumps(work)))
+        return map_in_processes(work, items, **others)
+
+    for module in (image_facts, decoding):
+        monkeypatch.setattr(module, "map_in_processes", note)
+    measure(dataset)
+    job = DecodingJob(dataset, InputSpec(8, 8), dataset.select_split("all"), 2, Silent())
+    assert sum(len(images) for images, _ in decode_chunks(job)) == len(dataset)
+    assert len(sizes) == 2
+    assert max(sizes) < 1000 < len(pickle.dumps(dataset))

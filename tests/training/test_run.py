@@ -45,14 +45,14 @@ def test_without_test_no_test_image_is_read(
     shapes: Dataset, tmp_path: Path, cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: set[int] = set()
-    decode = decoding.decode_row
+    decode = decoding.decode_file
+    numbers = {shapes.file(row): row for row in range(len(shapes))}
 
-    def note(job: Any, row: int) -> Any:
-        rows.add(row)
-        return decode(job, row)
+    def note(path: Path, *others: Any) -> Any:
+        rows.add(numbers[path])
+        return decode(path, *others)
 
-    for place in ("data.decoding", "data.store", "data.pixel_file"):
-        monkeypatch.setattr(f"cnnclf.{place}.decode_row", note)
+    monkeypatch.setattr(decoding, "decode_file", note)
     monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
     config, given = load_config(
         options=TINY | {"training.epochs": 1, "data.cache": cache}, kind=TrainConfig
