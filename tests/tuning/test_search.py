@@ -644,6 +644,7 @@ def test_settings_of_finetune_are_searched_by_the_epochs_of_its_tail(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # workers of Ray have a low priority
 @pytest.mark.skipif(os.name != "posix", reason="clusters of Ray are on posix")
 def test_a_job_of_a_killed_node_continues_on_another(tmp_path: Path, dataset: Path) -> None:
     pytest.importorskip("ray")
@@ -676,6 +677,7 @@ def test_a_job_of_a_killed_node_continues_on_another(tmp_path: Path, dataset: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # workers of Ray have a low priority
 @pytest.mark.skipif(os.name != "posix", reason="clusters of Ray are on posix")
 def test_each_gpu_trains_a_trial_and_this_process_loads_no_network(
     tmp_path: Path, dataset: Path
