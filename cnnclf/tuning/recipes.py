@@ -72,7 +72,7 @@ def _search_network(plan: TrainPlan) -> Mapping[str, Any]:
         | {"when": {"optimizer.name": ["adamw"]}},
         "training.batch_size": sorted({max(4, batch // 2), batch, 2 * batch}),
         "training.label_smoothing": {"low": 0.0, "high": 0.2},
-        "model.filters": widths,
+        "model.filters": [list(each) for each in dict.fromkeys(map(tuple, widths))],
         "model.convs_per_block": ["auto", [1], [2], [3]],
         "model.kernel_size": [3, 5],
         "model.activation": ["relu", "gelu", "swish"],

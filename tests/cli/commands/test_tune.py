@@ -307,6 +307,14 @@ def test_what_is_wrong_is_one_line(
     assert not (tmp_path / "tuning").exists()
 
 
+def test_narrow_networks_are_searched_too(cli: Cli, dataset: Path) -> None:
+    fix = ("--fix", "model.preset=tiny", "--fix", "data.image_size=16")
+    result = cli("tune", dataset, "--dry-run", *fix, "--fix", "model.filters=8,8")
+    assert result.code == 0, result.stderr
+    result = cli("tune", dataset, "--dry-run", *fix, "--fix", "training.batch_size=4")
+    assert result.code == 0, result.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "finetune"])
 def test_dry_run_shows_the_space_and_the_time_of_a_trial(
     cli: Cli, dataset: Path, command: str
