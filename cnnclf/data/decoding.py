@@ -88,10 +88,10 @@ class DecodingJob:
 
 def decode_row(job: DecodingJob, row: int) -> Images | Failure:
     """Decode one image of a job, as `decode_file` does."""
-    return decode_file(job.dataset.file(row), job.dataset.manifest.sha256[row], job.spec)
+    return decode_file(job.dataset.file(row), job.dataset.manifest.sha256[row], spec=job.spec)
 
 
-def decode_file(path: Path, sha256: str, spec: InputSpec) -> Images | Failure:
+def decode_file(path: Path, sha256: str, *, spec: InputSpec) -> Images | Failure:
     """Decode one image, if its file is unchanged since the import.
 
     Args:
@@ -149,7 +149,7 @@ def _decode_files(spec: InputSpec, files: _Files) -> tuple[Images, Failures]:
     images = np.zeros((len(files), *spec.shape), np.uint8)
     failures: Failures = {}
     for at, (path, sha256) in enumerate(files):
-        outcome = decode_file(path, sha256, spec)
+        outcome = decode_file(path, sha256, spec=spec)
         if isinstance(outcome, Failure):
             failures[at] = outcome
         else:

@@ -48,9 +48,9 @@ def test_without_test_no_test_image_is_read(
     decode = decoding.decode_file
     numbers = {shapes.file(row): row for row in range(len(shapes))}
 
-    def note(path: Path, *others: Any) -> Any:
+    def note(path: Path, *others: Any, **options: Any) -> Any:
         rows.add(numbers[path])
-        return decode(path, *others)
+        return decode(path, *others, **options)
 
     monkeypatch.setattr(decoding, "decode_file", note)
     monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
