@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cnnclf.bounded import MAX_IMAGE_BYTES, read_bytes
-from cnnclf.data.manifest import Dataset
+from cnnclf.data.manifest import Dataset, ImportedFile
 from cnnclf.errors import ImageError
 from cnnclf.files import format_bytes
 from cnnclf.images.decode import decode_image
@@ -43,8 +42,6 @@ class Failure(NamedTuple):
 
 Failures = dict[int, Failure]
 """By position among the rows of a job."""
-
-_Files = list[tuple[Path, str]]  # with checksums
 
 
 @dataclass(frozen=True)
@@ -88,25 +85,24 @@ class DecodingJob:
 
 def decode_row(job: DecodingJob, row: int) -> Images | Failure:
     """Decode one image of a job, as `decode_file` does."""
-    return decode_file(job.dataset.file(row), job.dataset.manifest.sha256[row], spec=job.spec)
+    return decode_file(job.dataset.imported_file(row), spec=job.spec)
 
 
-def decode_file(path: Path, sha256: str, *, spec: InputSpec) -> Images | Failure:
+def decode_file(file: ImportedFile, *, spec: InputSpec) -> Images | Failure:
     """Decode one image, if its file is unchanged since the import.
 
     Args:
-        path: The file.
-        sha256: Of its bytes, at the import; "" if that is not known.
+        file: The file.
         spec: Size and channels of the result.
 
     Returns:
         uint8 [H, W, C], or the failure.
     """
     try:
-        content = read_bytes(path, max_bytes=MAX_IMAGE_BYTES)
+        content = read_bytes(file.path, max_bytes=MAX_IMAGE_BYTES)
     except OSError as error:
         return Failure(f"it cannot be read: {error.strerror or error}", lasting=False)
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
+    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         return Failure("its content has changed since the import", lasting=False)
     try:
         return decode_image(content, spec)
@@ -124,7 +120,7 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
     step = max(1, min(_CHUNK_IMAGES, _CHUNK_BYTES // int(np.prod(job.spec.shape))))
     chunks = map_in_processes(
         partial(_decode_files, job.spec),
-        _list_files(job, step),
+        job.dataset.list_files(job.rows.tolist(), together=step),
         processes=job.threads,
         ahead=2 * job.threads + 2,
         name="cnnclf-decode",
@@ -138,18 +134,11 @@ def decode_chunks(job: DecodingJob) -> Iterator[tuple[Images, Failures]]:
             task.advance(len(images))
 
 
-def _list_files(job: DecodingJob, step: int) -> Iterator[_Files]:
-    """Yield the files of each chunk: a process needs no more of a million."""
-    for start in range(0, len(job.rows), step):
-        rows = job.rows[start : start + step].tolist()
-        yield [(job.dataset.file(row), job.dataset.manifest.sha256[row]) for row in rows]
-
-
-def _decode_files(spec: InputSpec, files: _Files) -> tuple[Images, Failures]:
+def _decode_files(spec: InputSpec, files: list[ImportedFile]) -> tuple[Images, Failures]:
     images = np.zeros((len(files), *spec.shape), np.uint8)
     failures: Failures = {}
-    for at, (path, sha256) in enumerate(files):
-        outcome = decode_file(path, sha256, spec=spec)
+    for at, file in enumerate(files):
+        outcome = decode_file(file, spec=spec)
         if isinstance(outcome, Failure):
             failures[at] = outcome
         else:

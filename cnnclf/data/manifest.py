@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -54,6 +55,13 @@ __all__ = [
 
 SKIPPED_NAME: Final = "skipped.csv"
 Counts = dict[str, dict[str, int]]
+
+
+class ImportedFile(NamedTuple):
+    """A file, and the SHA-256 of its bytes at the import; "" if that is not known."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +159,20 @@ class Dataset:
     def file(self, row: int) -> Path:
         """Return the file of a row of the manifest."""
         return self.root / self.manifest.paths[row]
+
+    def imported_file(self, row: int) -> ImportedFile:
+        """Return the file of a row with its checksum."""
+        return ImportedFile(self.file(row), self.manifest.sha256[row])
+
+    def list_files(self, rows: Iterable[int], *, together: int) -> Iterator[list[ImportedFile]]:
+        """Yield the files of rows, several together, for processes that need no more of a dataset.
+
+        Args:
+            rows: Of the manifest.
+            together: How many files are in a list, at most; at least 1.
+        """
+        files = map(self.imported_file, rows)
+        return iter(lambda: list(islice(files, together)), [])
 
     def select_split(self, split: str) -> npt.NDArray[np.intp]:
         """Return the rows of a split, or of `all`; there must be at least one.

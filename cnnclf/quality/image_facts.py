@@ -5,12 +5,11 @@ numbers, and 32 x 32 gray pixels.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from cnnclf.bounded import MAX_IMAGE_BYTES, check_regular, read_bytes
-from cnnclf.data.manifest import Dataset
+from cnnclf.data.manifest import Dataset, ImportedFile
 from cnnclf.errors import ImageError
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.images.decode import ReducedImage
@@ -36,7 +35,6 @@ _CHUNKS_AHEAD: Final = 4
 # Fewer images are measured before a process has been started.
 _FIRST: Final = 1024 // _CHUNK
 _LEVELS: Final = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
-_Files = list[tuple[Path, str]]  # with checksums
 NUMBERS: Final = np.dtype(
     [
         ("width", "i4"),
@@ -117,7 +115,7 @@ def measure_images(dataset: Dataset, *, threads: int | None, progress: Progress)
     threads = threads or count_usable_cpus()
     chunks = map_in_processes(
         partial(_measure_files, dataset.reducer),
-        _list_files(dataset),
+        dataset.list_files(range(count), together=_CHUNK),
         processes=threads,
         ahead=_CHUNKS_AHEAD * threads,
         name="measure",
@@ -138,14 +136,7 @@ def _start_facts(count: int) -> ImageFacts:
     return ImageFacts(np.zeros(count, NUMBERS), gray, modes, cameras, turns, mismatches)
 
 
-def _list_files(dataset: Dataset) -> Iterator[_Files]:
-    """Yield the files of each chunk: a process needs no more of a million."""
-    for start in range(0, len(dataset), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(dataset)))
-        yield [(dataset.file(row), dataset.manifest.sha256[row]) for row in rows]
-
-
-def _measure_files(reduce: Callable[..., ReducedImage], files: _Files) -> ImageFacts:
+def _measure_files(reduce: Callable[..., ReducedImage], files: list[ImportedFile]) -> ImageFacts:
     """Measure a few images; the first one is number 0 of what is returned."""
     facts = _start_facts(len(files))
     for at, (path, digest) in enumerate(files):

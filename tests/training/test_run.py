@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnnclf.config import EvaluateConfig, PredictConfig, TrainConfig, load_config
 from cnnclf.data import decoding
-from cnnclf.data.manifest import Dataset, load_dataset
+from cnnclf.data.manifest import Dataset, ImportedFile, load_dataset
 from cnnclf.errors import ImageError
 from cnnclf.evaluation.measuring import measure_model
 from cnnclf.evaluation.mirroring import MirroredVal, compare_mirrored
@@ -48,9 +48,9 @@ def test_without_test_no_test_image_is_read(
     decode = decoding.decode_file
     numbers = {shapes.file(row): row for row in range(len(shapes))}
 
-    def note(path: Path, *others: Any, **options: Any) -> Any:
-        rows.add(numbers[path])
-        return decode(path, *others, **options)
+    def note(file: ImportedFile, **options: Any) -> Any:
+        rows.add(numbers[file.path])
+        return decode(file, **options)
 
     monkeypatch.setattr(decoding, "decode_file", note)
     monkeypatch.setattr("cnnclf.data.pixel_file._directories", lambda _: (tmp_path, tmp_path))
