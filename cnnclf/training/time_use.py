@@ -9,6 +9,7 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.epochs import EpochRow
 
 _MUCH_WAITING = 0.2
+_SHORT_WAIT_S = 1.0  # what a feed that starts may take, even if the epoch is shorter
 _ADVICE = (
     "images are the limit: a smaller --image-size, less --augment, --cache ram or more --threads"
 )
@@ -52,4 +53,5 @@ def describe_use(row: EpochRow, seconds: float, *, device: str = "") -> str:
     whole = max(seconds, row.seconds, 1e-9)
     shares = describe_shares(whole, starting=whole - row.seconds, waiting=waiting, device=device)
     line = f"time up to the end of the first epoch, {whole:.1f} s: {shares}"
-    return f"{line}; {_ADVICE}" if waiting > _MUCH_WAITING * row.seconds else line
+    is_much = waiting > max(_SHORT_WAIT_S, _MUCH_WAITING * row.seconds)
+    return f"{line}; {_ADVICE}" if is_much else line

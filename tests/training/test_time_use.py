@@ -29,6 +29,12 @@ def test_fractions_add_up_and_advice_is_for_those_who_wait(
     assert ("--cache ram" in line) is is_advised
 
 
+def test_an_epoch_that_is_over_at_once_says_nothing_of_images() -> None:
+    row = replace(ROW, seconds=0.9, data_wait_s=0.28)  # a head on cached features
+    assert "--cache ram" not in describe_use(row, 15.0)
+    assert "--cache ram" in describe_use(replace(row, seconds=4.0, data_wait_s=1.2), 15.0)
+
+
 def test_it_is_said_once_in_each_process_and_the_start_is_recorded(tmp_path: Path) -> None:
     run, progress = create_run(tmp_path / "run"), Silent()
     run.update_run(device="GPU: one")
