@@ -127,6 +127,13 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     return data
 
 
+def _check_whole(row: dict[str, str]) -> dict[str, str]:
+    """Refuse a line with fewer cells than there are names, as of a file that was cut, or more."""
+    if None in row or None in row.values():
+        raise ValueError
+    return row
+
+
 def is_inside(name: object) -> bool:
     """Tell whether a name from a file names something below the directory of that file.
 
@@ -219,7 +226,7 @@ def read_table(
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.DictReader(file)
             try:
-                return [parse(row) for row in rows]
+                return [parse(_check_whole(row)) for row in rows]
             except (LookupError, TypeError, ValueError, csv.Error) as error:
                 raise RunError(
                     f"{path} is damaged: line {rows.reader.line_num} is not a row of it", hint

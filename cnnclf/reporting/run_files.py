@@ -9,7 +9,8 @@ from typing import Any
 from cnnclf.config import format_setting, option_name
 from cnnclf.evaluation.learning_diagnosis import read_rows
 from cnnclf.files import read_json
-from cnnclf.runs.run_directory import RunDirectory, section
+from cnnclf.names import count_of
+from cnnclf.runs.run_directory import RunDirectory, RunStatus, section
 from cnnclf.runs.run_names import EVALUATION, METRICS_FILE
 from cnnclf.runs.run_opening import open_run
 
@@ -100,6 +101,14 @@ def read_run(path: Path) -> RunFiles:
         read_rows(run.trace),
         _read_evaluations(run),
     )
+
+
+def find_lost_epochs(files: RunFiles) -> str:
+    """Say how many epochs of a finished run its history does not have; "" for none."""
+    epochs = files.record.get("epochs") if files.status == RunStatus.FINISHED else None
+    lost = int(epochs or 0) - len(files.history)
+    path = files.directory.history
+    return f"{path} lacks {count_of(lost, 'epoch')} of the run" if lost > 0 else ""
 
 
 def list_choices(plan: Figures) -> list[SettingChoice]:

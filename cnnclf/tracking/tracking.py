@@ -227,6 +227,7 @@ def find_events(run: RunDirectory, target: str) -> Path | None:
 def check_export(run: RunDirectory) -> None:
     """Raise RunError if a run cannot be replayed: it is training, damaged or has no epochs."""
     run.check_ended()
+    read_json(run.plan)
     read_epochs(run)
     _read_time(run, "created")
 

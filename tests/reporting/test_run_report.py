@@ -139,6 +139,19 @@ def test_an_unfinished_run_of_one_epoch(dataset: Dataset, tmp_path: Path) -> Non
     assert len(page.find("svg", "chart")) == 3
 
 
+def test_epochs_that_the_history_lost_are_said(dataset: Dataset, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", dataset)
+    lines = (run / "history.csv").read_text().splitlines(keepends=True)
+    assert not any("lacks" in note for note in write(run)[1])
+    (run / "history.csv").write_text("".join(lines[:-2]))
+    assert write(run)[1][0] == f"{run / 'history.csv'} lacks 2 epochs of the run"
+    (run / "history.csv").unlink()
+    assert write(run)[1][0].endswith(f"lacks {len(lines) - 1} epochs of the run")
+    (run / "history.csv").write_text("".join(lines[:-1]) + lines[-1][:9])
+    with pytest.raises(RunError, match=rf"damaged: line {len(lines)} is not a row of it"):
+        write(run)
+
+
 @pytest.mark.parametrize(("device", "who"), [("CPU: one", ""), ("GPU: one", "the GPU ")])
 def test_the_time_is_shown_by_what_it_was_spent_on(tmp_path: Path, device: str, who: str) -> None:
     run = make_run(tmp_path / "run")
@@ -180,7 +193,8 @@ def test_a_run_that_stopped_before_its_plan(tmp_path: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     page, missing = write(run)
     assert "No epoch is finished yet." in page.text
-    assert len(missing) == 3
+    assert len(missing) == 4
+    assert "lacks 60 epochs" in missing[0], "its record says that it has finished"
 
 
 def test_hostile_labels_are_text(dataset: Dataset, tmp_path: Path) -> None:

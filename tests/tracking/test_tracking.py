@@ -401,6 +401,20 @@ def test_a_run_without_epochs_cannot_be_exported(run: RunDirectory, tmp_path: Pa
         export_run(run, f"tensorboard:{tmp_path / 'board'}")
 
 
+def test_one_run_that_cannot_be_exported_has_no_rest(
+    cli: Cli, run: RunDirectory, tmp_path: Path, close_folder: Close
+) -> None:
+    pytest.importorskip("tensorboard")
+    board = tmp_path / "board"
+    board.mkdir()
+    close_folder(board)
+    result = cli("runs", "export", run.path, "--to", f"tensorboard:{board}")
+    assert (result.code, "what is left" in result.stderr) == (3, False)
+    run.plan.unlink()
+    result = cli("runs", "export", run.path, "--to", f"tensorboard:{board}")
+    assert (result.code, "plan.json" in result.stderr) == (4, True)
+
+
 def test_nothing_is_exported_if_a_run_is_damaged_or_training(
     cli: Cli, run: RunDirectory, tmp_path: Path
 ) -> None:

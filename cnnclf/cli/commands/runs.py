@@ -160,7 +160,7 @@ def export_command(
     check_distinct(runs)
     for run in directories:  # before any is exported: again, it would be there twice
         check_export(run)
-    exported = []
+    exported: list[Path] = []
     for number, run in enumerate(directories):
         if events := find_events(run, to):
             again = f"to write it again, first: rm -r {shlex.quote(str(events))}"
@@ -169,8 +169,9 @@ def export_command(
         try:
             export_run(run, to)
         except RunError as error:
-            words = ["cnnclf", "runs", "export", *map(str, runs[number:]), "--to", to]
-            error.add_note(f"then export what is left: {shlex.join(words)}")
+            if exported:  # which would be there twice
+                words = ["cnnclf", "runs", "export", *map(str, runs[number:]), "--to", to]
+                error.add_note(f"then export what is left: {shlex.join(words)}")
             raise
         exported.append(run.path)
         out.line(f"exported {run.path} to {to}")
@@ -180,10 +181,14 @@ def export_command(
         out.hint(f"to see it: {command}")
 
 
-def show_command(run: options.Run) -> None:
-    """Show a run: data, settings, training, evaluations and exports."""
+def show_command(run: options.Run) -> ExitCode:
+    """Show a run: data, settings, training, evaluations and exports.
+
+    What cannot be read is named, and the exit code is 7.
+    """
     directory = open_run(run)
     record = directory.read_record()
+    problem = _describe(describe_run(directory))["problem"]
     plan = read_plan(directory)
     evaluations = read_evaluations(directory)
     exports = [read_export(path) for path in directory.list_exports()]
@@ -195,6 +200,7 @@ def show_command(run: options.Run) -> None:
             "plan": plan,
             "evaluations": evaluations,
             "exports": exports,
+            "problem": problem,
         }
     )
     out.pairs("Run", _run_pairs(directory, record) | _extension_pairs(record))
@@ -225,8 +231,12 @@ def show_command(run: options.Run) -> None:
             ("export", "verdict", "accuracy", "points lost", "same label", "images", "ms alone"),
             rows=[[format_figure(key, row[key]) for key in keys] for row in exports],
         )
+    if problem:
+        out.warn(problem)
+        return ExitCode.SOME_FAILED
     if directory.status() == "interrupted":
         out.hint(f"continue with: {directory.resume_command()}")
+    return ExitCode.OK
 
 
 _TRAIN_HINT = "create a run: cnnclf train DATASET"

@@ -123,6 +123,15 @@ def test_list_survives_a_damaged_plan(cli: Cli, runs: Path, content: str | None)
     assert "plan.json" in result.stderr
 
 
+def test_show_names_what_is_missing_and_shows_the_rest(cli: Cli, runs: Path) -> None:
+    plan = runs / "x_or_o-1" / "plan.json"
+    plan.unlink()
+    result = cli("runs", "show", runs / "x_or_o-1")
+    assert (result.code, "0.9500" in result.stdout) == (7, True)
+    assert f"warning: {plan} is missing" in " ".join(result.stderr.split())
+    assert json.loads(cli("runs", "show", runs / "x_or_o-1", "--json").stdout)["problem"]
+
+
 def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
     (runs / "x_or_o-1" / "run.json").write_text('{"version": 99}', encoding="utf-8")
     for arguments in (["show", runs / "x_or_o-1"], ["compare", runs / "x_or_o-1", runs]):
