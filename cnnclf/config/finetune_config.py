@@ -91,7 +91,9 @@ class TailConfig(Section):
     unfreeze: Annotated[str, BeforeValidator(_number_as_text)] = setting(
         "auto", "Stages to train: none, all, a stage and all after it, or the last N."
     )
-    epochs: int = setting(10, "Number of epochs of the second phase.", ge=1, le=100_000)
+    epochs: Auto | Annotated[int, Field(ge=1, le=100_000)] = setting(
+        "auto", "Number of epochs of the second phase."
+    )
     learning_rate: Auto | Annotated[float, Field(gt=0, le=10)] = setting(
         "auto", "Peak learning rate of the second phase."
     )

@@ -32,6 +32,8 @@ MIN_VAL_IMAGES = 100  # one image less or more changes their accuracy by 1 % or 
 _AVERAGED_EPOCHS = 3
 
 _IMAGES_FOR_A_TAIL = 10  # per class
+_FEWEST_TAIL_EPOCHS, MOST_TAIL_EPOCHS = 5, 10
+_TAIL_STEPS = 150
 
 _SMALL_SIDE = 40
 MANY_IMAGES = 10_000
@@ -236,6 +238,22 @@ def choose_unfrozen(stages: tuple[str, ...], *, count: int, classes: int) -> tup
     if has_light_stages(stages):
         return "4", "the last three stages of blocks, and the convolution after them"
     return "1", "the last stage"
+
+
+def choose_tail_epochs(
+    stages: tuple[str, ...], *, counts: Mapping[str, int], batch_size: int
+) -> tuple[int, str]:
+    """Choose fewer epochs where these have enough steps; measured in docs/decisions/0007."""
+    if not has_light_stages(stages):
+        return MOST_TAIL_EPOCHS, "the usual number"
+    if not counts["val"]:
+        return MOST_TAIL_EPOCHS, "there is no val split"
+    steps = max(1, math.ceil(counts["train"] / batch_size))
+    epochs = max(_FEWEST_TAIL_EPOCHS, math.ceil(_TAIL_STEPS / steps))
+    return min(MOST_TAIL_EPOCHS, epochs), (
+        f"at least {_TAIL_STEPS} steps, between {_FEWEST_TAIL_EPOCHS} and {MOST_TAIL_EPOCHS} "
+        f"epochs; {MOST_TAIL_EPOCHS} if the head does badly on val"
+    )
 
 
 def choose_tail_rate(stages: tuple[str, ...]) -> tuple[float, str]:

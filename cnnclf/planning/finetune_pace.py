@@ -91,7 +91,7 @@ class FinetuneWork:
         parts = {"the first phase": head_s}
         finish_s = self.expect_finish_s(pace)
         if self.frozen is not None:
-            parts["the second phase"] = config.tail.epochs * self.expect_epoch_s(tail)
+            parts["the second phase"] = int(config.tail.epochs) * self.expect_epoch_s(tail)
             finish_s += (_POINTS * counts["val"] / 3) / tail + min(counts["val"], 2000) / forward
         return Expectation(START_S + sum(parts.values()) + finish_s, pace, parts)
 

@@ -73,7 +73,7 @@ class FinetunePlan(Plan[FinetuneConfig]):
     @property
     def planned_epochs(self) -> int:
         """Epochs of the tail, or how many are expected to fit into the minutes."""
-        return 0 if self.frozen_stage is None else self.config.tail.epochs
+        return 0 if self.frozen_stage is None else int(self.config.tail.epochs)
 
     @property
     def frozen_stage(self) -> str | None:
@@ -126,7 +126,15 @@ def plan_finetuning(
     reasons: dict[str, str] = {}
     counts = count_splits(dataset)
     spec = _plan_input(config, row, dataset=dataset, reasons=reasons)
-    tail = _plan_tail(config.tail, row, counts["train"], len(dataset.labels), reasons)
+    training = _plan_training(config.training, counts, reasons)
+    tail = _plan_tail(
+        config.tail,
+        row,
+        counts=counts,
+        classes=len(dataset.labels),
+        batch_size=int(training.batch_size),
+        reasons=reasons,
+    )
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses unknown stages
     backbone = config.backbone.model_copy(update={"name": row.name, "weights": weights})
     resolved = config.model_copy(
@@ -135,7 +143,7 @@ def plan_finetuning(
             "data": resolve_data(config.data, spec),
             "tail": tail,
             "head": _plan_head(config, counts, reasons),
-            "training": _plan_training(config.training, counts, reasons),
+            "training": training,
             "augment": _plan_augmentation(config, dataset, given or {}, reasons),
         }
     )
@@ -283,11 +291,26 @@ def _plan_minutes(
 
 
 def _plan_tail(
-    tail: TailConfig, row: Backbone, count: int, classes: int, reasons: dict[str, str]
+    tail: TailConfig,
+    row: Backbone,
+    *,
+    counts: Mapping[str, int],
+    classes: int,
+    batch_size: int,
+    reasons: dict[str, str],
 ) -> TailConfig:
     if tail.unfreeze == "auto":
-        unfreeze, why = choices.choose_unfrozen(row.stage_names, count=count, classes=classes)
+        unfreeze, why = choices.choose_unfrozen(
+            row.stage_names, count=counts["train"], classes=classes
+        )
         tail, reasons["tail.unfreeze"] = tail.model_copy(update={"unfreeze": unfreeze}), why
+    if tail.epochs == "auto":
+        epochs, why = choices.choose_tail_epochs(
+            row.stage_names, counts=counts, batch_size=batch_size
+        )
+        tail = tail.model_copy(update={"epochs": epochs})
+        if tail.unfreeze != "none":
+            reasons["tail.epochs"] = why
     if tail.learning_rate == "auto":
         rate, why = choices.choose_tail_rate(row.stage_names)
         tail = tail.model_copy(update={"learning_rate": rate})

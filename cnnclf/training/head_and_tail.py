@@ -353,7 +353,7 @@ class _Phases:
         judges_epochs = "training.patience" in self.work.plan.given or tail.schedule == "plateau"
         phase = Phase(
             TAIL,
-            _training(config, tail.epochs),
+            _training(config, max(1, self._tail_time.epochs)),
             _optimizer(config, tail),
             scales=self.transfer.scale_rates(decay) if decay < 1 else None,
             may_diverge=True,
@@ -365,7 +365,6 @@ class _Phases:
         val = self.data[TAIL].val_batches
         return replace(
             phase,
-            training=_training(config, max(1, self._tail_time.epochs)),
             budget_s=60 * config.training.minutes,
             final_images=len(FRACTIONS) * (val.count if val else 0),
             final_s=self._tail_time.final_s,

@@ -7,6 +7,7 @@ import pytest
 
 from cnnclf.data.manifest import Dataset
 from cnnclf.errors import ConfigError, DataError, RunError
+from cnnclf.planning.choices import choose_tail_epochs
 from cnnclf.planning.finetune_pace import FORWARD
 from cnnclf.planning.finetune_plan import FinetunePlan, plan_operations
 from cnnclf.planning.train_plan import TrainPlan
@@ -55,6 +56,21 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         plan_tiny(shapes, **options)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "epochs"),
+    [(1, 4, 10), (200, 32, 10), (480, 32, 10), (481, 32, 10), (640, 32, 8), (1_000, 32, 5)],
+)
+def test_fewer_epochs_of_the_tail_where_they_have_many_steps(
+    count: int, batch_size: int, epochs: int
+) -> None:
+    light, counts = ("stem", "b1", "final"), {"train": count, "val": 9}
+    chosen, why = choose_tail_epochs(light, counts=counts, batch_size=batch_size)
+    assert (chosen, "150 steps" in why) == (epochs, True)
+    assert choose_tail_epochs(("b1",), counts=counts, batch_size=batch_size)[0] == 10
+    assert choose_tail_epochs(light, counts=counts | {"val": 0}, batch_size=batch_size)[0] == 10
+    assert choose_tail_epochs(light, counts={"train": 10**6, "val": 9}, batch_size=128)[0] == 5
 
 
 def test_missing_weights_are_reported_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
@@ -239,5 +255,5 @@ def test_a_measured_pace_replaces_the_estimate(shapes: Dataset) -> None:
     assert not plan.pace.is_measured
     plan.keep_pace({"float32": 5.0, "bfloat16": 8.0, FORWARD: 20.0})
     assert plan.pace.choose() == "bfloat16", "the rate of the whole network is no precision"
-    assert plan.expect().parts["the second phase"] > plan.config.tail.epochs * 34 / 8
+    assert plan.expect().parts["the second phase"] > plan.planned_epochs * 34 / 8
     assert not plan_tiny(shapes, **{"tail.unfreeze": "2"}).pace.is_measured

@@ -34,3 +34,24 @@ def test_loading_counts_for_each_network_that_is_measured(
         quick = find_tail_time(work, verdict)
     assert short.epochs == 0, "nothing is left"
     assert quick.final_s == pytest.approx(found.final_s - 100 * 0.01), "in another engine"
+
+
+def test_a_bad_head_gets_more_epochs_unless_they_were_given(
+    shapes: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_time, "count_saved", lambda _: 0)
+    truth = np.arange(12) % 3
+    logits: Any = np.zeros((12, 3), np.float32)
+    for right, epochs in ((9, 6), (7, 10)):  # of 12; 4 by guessing
+        logits[:] = np.eye(3)[(truth + 1) % 3]
+        logits[:right] = np.eye(3)[truth[:right]]
+        verdict = Verdict(logits, truth)
+        with tiny_backbone():
+            plan = plan_tiny(shapes, **{"tail.epochs": 6})
+            work: Any = SimpleNamespace(
+                plan=plan, spent=lambda: 60.0, runtime=SimpleNamespace(precision="float32")
+            )
+            assert find_tail_time(work, verdict).epochs == 6
+            work.plan = replace(plan, reasons={"tail.epochs": "chosen"})
+            assert find_tail_time(work, verdict).epochs == epochs
+            assert find_tail_time(work, None).epochs == 6

@@ -164,8 +164,8 @@ def _describe_tail(tail: "TailConfig", frozen: str) -> str:
     if float(tail.layer_decay) < 1:
         decay = f" times {tail.layer_decay:g} per stage towards the input"
     return (
-        f"{what}, {count_of(tail.epochs, 'epoch')}, learning rate {tail.learning_rate:g}{decay}, "
-        f"{tail.schedule} schedule"
+        f"{what}, {count_of(int(tail.epochs), 'epoch')}, learning rate {tail.learning_rate:g}"
+        f"{decay}, {tail.schedule} schedule"
     )
 
 
