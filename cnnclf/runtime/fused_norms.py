@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from cnnclf.runtime.wide_kernels import convolve_wide, has_wide_kernel
+
 if TYPE_CHECKING:
     import keras
 
@@ -98,7 +100,10 @@ def _convolve(layer: Any, norm: Any, inputs: Any, **_: Any) -> Any:
     shape |= {"dilation_rate": layer.dilation_rate}
     if type(layer) is keras.layers.DepthwiseConv2D:
         kernel = layer.kernel * tf.reshape(scale, layer.kernel.shape[2:])
-        maps = keras.ops.depthwise_conv(inputs, kernel, **shape)
+        if has_wide_kernel(layer):
+            maps = convolve_wide(inputs, kernel)
+        else:
+            maps = keras.ops.depthwise_conv(inputs, kernel, **shape)
     elif layer.kernel_size == layer.strides == (1, 1) and layer.groups == 1:
         # gradients of the product take less time than those of the convolution
         kernel = tf.reshape(layer.kernel * scale, layer.kernel.shape[2:])

@@ -99,6 +99,8 @@ CONVOLUTIONS: dict[str, Callable[[], keras.Layer]] = {
     "1x1, stride 2": lambda: keras.layers.Conv2D(6, 1, strides=2, use_bias=False),
     "dilated": lambda: keras.layers.Conv2D(6, 2, dilation_rate=2),
     "depthwise": lambda: keras.layers.DepthwiseConv2D(3, strides=2, padding="same"),
+    "depthwise, five columns": lambda: keras.layers.DepthwiseConv2D((3, 5), padding="same"),
+    "depthwise, five, stride 2": lambda: keras.layers.DepthwiseConv2D(5, 2, padding="same"),
     "depthwise, two": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False),
 }
 

@@ -613,6 +613,30 @@ def test_a_run_with_minutes_trains_the_tail_for_the_time_that_is_left_and_resume
     assert any(note.startswith("tail: ") and "expected to take" in note for note in progress.notes)
 
 
+@pytest.mark.usefixtures("saves_every_epoch")
+def test_a_bad_head_gets_a_longer_tail_also_after_an_interruption(
+    colors: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"head.learning_rate": 1e-9, "training.patience": 0}
+    monkeypatch.delitem(TINY, "tail.epochs")
+    monkeypatch.setattr("cnnclf.planning.choices.MOST_TAIL_EPOCHS", 2)
+    monkeypatch.setattr("cnnclf.training.tail_time.MOST_TAIL_EPOCHS", 4)
+    progress = Silent()
+    whole = tune_tiny(colors, tmp_path / "whole", progress=progress, **options)
+    assert [row.phase for row in whole.history] == ["head"] * 3 + ["tail"] * 4
+    assert any(note.startswith("tail: 4 epochs") for note in progress.notes)
+
+    def press_ctrl_c(row: EpochRow, _best: bool) -> None:
+        if row.phase == "tail" and row.epoch == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_tiny(colors, tmp_path / "run", listeners=[press_ctrl_c], **options)
+    resumed = tune_tiny(colors, tmp_path / "run", resume=True, **options)
+    for ours, theirs in zip(resumed.history, whole.history, strict=True):
+        assert (ours.loss, ours.learning_rate) == (theirs.loss, theirs.learning_rate)
+
+
 def test_a_tail_that_there_is_no_time_for_is_skipped_and_that_is_said(
     colors: Dataset, tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
