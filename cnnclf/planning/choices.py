@@ -241,11 +241,13 @@ def choose_unfrozen(stages: tuple[str, ...], *, count: int, classes: int) -> tup
 
 
 def choose_tail_epochs(
-    stages: tuple[str, ...], *, counts: Mapping[str, int], batch_size: int
+    stages: tuple[str, ...], *, counts: Mapping[str, int], batch_size: int, kind: str
 ) -> tuple[int, str]:
     """Choose fewer epochs where these have enough steps; measured in docs/decisions/0007."""
     if not has_light_stages(stages):
         return MOST_TAIL_EPOCHS, "the usual number"
+    if kind != "image":
+        return MOST_TAIL_EPOCHS, "the backbone was not trained on such images"
     if not counts["val"]:
         return MOST_TAIL_EPOCHS, "there is no val split"
     steps = max(1, math.ceil(counts["train"] / batch_size))

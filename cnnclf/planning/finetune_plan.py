@@ -133,6 +133,7 @@ def plan_finetuning(
         counts=counts,
         classes=len(dataset.labels),
         batch_size=int(training.batch_size),
+        kind=dataset.kind,
         reasons=reasons,
     )
     frozen = choose_frozen_stage(row, tail.unfreeze)  # refuses unknown stages
@@ -297,6 +298,7 @@ def _plan_tail(
     counts: Mapping[str, int],
     classes: int,
     batch_size: int,
+    kind: str,
     reasons: dict[str, str],
 ) -> TailConfig:
     if tail.unfreeze == "auto":
@@ -306,7 +308,7 @@ def _plan_tail(
         tail, reasons["tail.unfreeze"] = tail.model_copy(update={"unfreeze": unfreeze}), why
     if tail.epochs == "auto":
         epochs, why = choices.choose_tail_epochs(
-            row.stage_names, counts=counts, batch_size=batch_size
+            row.stage_names, counts=counts, batch_size=batch_size, kind=kind
         )
         tail = tail.model_copy(update={"epochs": epochs})
         if tail.unfreeze != "none":

@@ -65,12 +65,20 @@ def test_what_does_not_fit_is_refused(
 def test_fewer_epochs_of_the_tail_where_they_have_many_steps(
     count: int, batch_size: int, epochs: int
 ) -> None:
-    light, counts = ("stem", "b1", "final"), {"train": count, "val": 9}
-    chosen, why = choose_tail_epochs(light, counts=counts, batch_size=batch_size)
+    def choose(
+        *stages: str, train: int = count, val: int = 9, batch_size: int = batch_size, **kind: str
+    ) -> tuple[int, str]:
+        counts = {"train": train, "val": val}
+        settings = {"kind": "image"} | kind
+        return choose_tail_epochs(stages, counts=counts, batch_size=batch_size, **settings)
+
+    light = ("stem", "b1", "final")
+    chosen, why = choose(*light)
     assert (chosen, "150 steps" in why) == (epochs, True)
-    assert choose_tail_epochs(("b1",), counts=counts, batch_size=batch_size)[0] == 10
-    assert choose_tail_epochs(light, counts=counts | {"val": 0}, batch_size=batch_size)[0] == 10
-    assert choose_tail_epochs(light, counts={"train": 10**6, "val": 9}, batch_size=128)[0] == 5
+    assert choose(*light, train=10**6, batch_size=128)[0] == 5
+    assert choose("b1") == (10, "the usual number")
+    assert choose(*light, val=0) == (10, "there is no val split")
+    assert choose(*light, kind="sound")[0] == 10
 
 
 def test_missing_weights_are_reported_by_the_plan(shapes: Dataset, tmp_path: Path) -> None:
