@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic, sleep
 
 from cnnclf.data.manifest import load_dataset
@@ -23,6 +24,7 @@ from cnnclf.tuning.trial import KeptNetworks, TrialJob, TrialOutcome, continue_t
 _RETRIES = 3  # of a job whose node was lost
 _LOST_S = 90.0  # after that long, a lock of a lost node counts as free on every file system
 _POLL_S = 1.0
+_END_S = 5.0  # that processes of Ray take at most to end after its shutdown
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def open_workers(
         return
     from cnnclf.prediction.cluster.connecting import OWN, connect
 
-    with connect(ray or OWN) as cluster:
+    with _noting_stops() as paths, connect(ray or OWN) as cluster:
         import ray as client
 
         nodes = cluster.nodes()
@@ -172,7 +174,25 @@ def open_workers(
         progress.note(f"{count} trials side by side on {cluster.title}")
 
         def there(job: TrialJob) -> "Future[TrialReport]":
+            paths.add(job.path)
             future: Future[TrialReport] = remote.remote(replace(job, threads=threads)).future()
             return future
 
         yield Workers(count, there)
+
+
+@contextmanager
+def _noting_stops() -> Iterator[set[Path]]:
+    """Note which of these trials were stopped with their search: that is no kill of theirs."""
+    paths: set[Path] = set()
+    try:
+        yield paths
+    finally:
+        deadline = monotonic() + _END_S
+        for run in map(RunDirectory, paths):
+            if not run.is_readable():  # it was not started
+                continue
+            while run.status() is RunStatus.RUNNING and monotonic() < deadline:
+                sleep(_POLL_S / 10)
+            if (status := run.status()) is RunStatus.INTERRUPTED:
+                run.update_run(status=status)
