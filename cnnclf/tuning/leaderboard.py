@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cnnclf.files import write_csv_atomic, write_json_atomic, write_text_atomic
-from cnnclf.names import count_of
+from cnnclf.files import json_bytes, write_csv_atomic, write_json_atomic, write_text_atomic
+from cnnclf.names import base_name, count_of
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.training.fitting.state import Score
 from cnnclf.tuning.confirmation import Confirmation
@@ -116,10 +116,14 @@ def write_result(result: SearchResult) -> None:
         RunError: A file cannot be written.
         DeviceError: The disk is full.
     """
-    rows = ([*asdict(row).values(), describe_settings(row.settings)] for row in result.rows)
+    rows = (
+        [*(asdict(row) | {"settings": json_bytes(row.settings).decode()}).values(), words]
+        for row in result.rows
+        for words in [describe_settings(row.settings)]
+    )
     heading = [*asdict(result.rows[0]), "in words"]
     write_csv_atomic(result.directory / LEADERBOARD_FILE, [heading, *rows])
-    about = f"# Trial {result.winner} of {result.directory.name}"
+    about = f"# Trial {result.winner} of {base_name(result.directory)}"
     about += (
         ": the default configuration, which nothing was shown to beat.\n"
         if not result.winner

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from cnnclf.bounded import describe_fault
 from cnnclf.errors import RunError
 from cnnclf.files import read_json, write_text_atomic
+from cnnclf.names import base_name
 from cnnclf.pages.html_page import render_page
 from cnnclf.reporting.run_report import WrittenReport
 from cnnclf.runs.run_names import REPORT_FILE
@@ -69,7 +70,7 @@ def report_search(directory: Path, *, out: Path | None = None) -> WrittenReport:
     ]
     page = render_page(
         Path(__file__).with_name("search.html"),
-        title=f"Search {directory.name}",
+        title=f"Search {base_name(directory)}",
         name=str(directory),
         result=result,
         words=describe_settings,

@@ -3,6 +3,8 @@
 The last test trains and kills real processes.
 """
 
+import csv
+import json
 import os
 import random
 import re
@@ -184,7 +186,13 @@ def test_a_better_configuration_is_found_and_confirmed(
     assert config.training.epochs == EPOCHS
     assert f"Trial {result.winner} of s" in text
     assert set(result.rows[0].settings) <= set(given)
-    assert len((tmp_path / "s" / "leaderboard.csv").read_text().splitlines()) == 13
+    with (tmp_path / "s" / "leaderboard.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert [json.loads(row["settings"]) for row in table] == [row.settings for row in result.rows]
+    assert len(table) == 12
+    monkeypatch.chdir(tmp_path / "s")
+    write_result(replace(result, directory=Path()))
+    assert Path("best.toml").read_text(encoding="utf-8") == text
     assert read_json(tmp_path / "s" / "result.json")["winner"] == result.winner
 
 
