@@ -1,7 +1,7 @@
 """`cnnclf runs`: list, show, compare, export and remove runs. Reads JSON files only."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -189,8 +189,7 @@ def show_command(run: options.Run) -> ExitCode:
     directory = open_run(run)
     record = directory.read_record()
     problem = _describe(describe_run(directory))["problem"]
-    plan = read_plan(directory)
-    evaluations = read_evaluations(directory)
+    plan, evaluations = (_read_whole(read, directory) for read in (read_plan, read_evaluations))
     exports = [read_export(path) for path in directory.list_exports()]
     out.json(
         {
@@ -237,6 +236,16 @@ def show_command(run: options.Run) -> ExitCode:
     if directory.status() == "interrupted":
         out.hint(f"continue with: {directory.resume_command()}")
     return ExitCode.OK
+
+
+def _read_whole(
+    read: Callable[[RunDirectory], dict[str, Any]], directory: RunDirectory
+) -> dict[str, Any]:
+    """Read a part of a run; nothing if it is damaged, which `_describe` names."""
+    try:
+        return read(directory)
+    except RunError:
+        return {}
 
 
 _TRAIN_HINT = "create a run: cnnclf train DATASET"
@@ -305,11 +314,11 @@ def _check_plan(plan: Mapping[str, Any], path: Path) -> None:
             raise RunError(f"{path} {fault}")
 
 
-def _rank(row: Mapping[str, Any]) -> tuple[float, float]:
-    """Give what runs are sorted by: accuracy on test, else on val; none is worst."""
+def _rank(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """Give what runs are sorted by: accuracy on test, else on val; none, or damaged, is worst."""
     test, val = row["test_accuracy"], row["val_accuracy"]
     own = val if test is None else test
-    return (-1.0 if own is None else own, -1.0 if val is None else val)
+    return (not row["problem"], -1.0 if own is None else own, -1.0 if val is None else val)
 
 
 def _name_model(plan: Mapping[str, Any]) -> str | None:

@@ -130,6 +130,15 @@ def test_show_names_what_is_missing_and_shows_the_rest(cli: Cli, runs: Path) -> 
     assert (result.code, "0.9500" in result.stdout) == (7, True)
     assert f"warning: {plan} is missing" in " ".join(result.stderr.split())
     assert json.loads(cli("runs", "show", runs / "x_or_o-1", "--json").stdout)["problem"]
+    plan.write_text("{", encoding="utf-8")  # a copy that was cut
+    result = cli("runs", "show", runs / "x_or_o-1")
+    assert (result.code, "0.9500" in result.stdout) == (7, True)
+    assert f"warning: {plan} is damaged" in " ".join(result.stderr.split())
+    metrics = runs / "x_or_o-2" / "evaluation" / "test" / "metrics.json"
+    metrics.write_text("{", encoding="utf-8")
+    result = cli("runs", "show", runs / "x_or_o-2")
+    assert (result.code, "label 0, label 1" in result.stdout) == (7, True)
+    assert f"warning: {metrics} is damaged" in " ".join(result.stderr.split())
 
 
 def test_a_run_of_a_newer_version_is_named(cli: Cli, runs: Path) -> None:
@@ -437,6 +446,16 @@ def test_remove_asks_and_refuses_what_is_training_or_no_run(cli: Cli, runs: Path
     assert result.code == 4
     assert "still training" in result.stderr
     assert training.record.exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "plan.json"])
+def test_the_best_of_damaged_and_whole_runs_is_a_whole_one(cli: Cli, runs: Path, name: str) -> None:
+    best = runs / "x_or_o-2"
+    (best / name).write_text("{", encoding="utf-8")
+    assert cli("runs", "list", runs).stdout.splitlines()[1].startswith("x_or_o-1 ")
+    paths = [runs / f"x_or_o-{number}" for number in (1, 2, 10)]
+    assert cli("runs", "remove", *paths, "--keep-best", 1, "--yes").code == 0
+    assert [path.exists() for path in paths] == [True, False, False]
 
 
 @pytest.mark.parametrize("name", ["run.json", "plan.json"])
