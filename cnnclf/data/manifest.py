@@ -5,6 +5,7 @@ stream (`manifest_rows.py`). Rows may be edited by hand: the fingerprint is comp
 as read.
 """
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -246,6 +247,11 @@ def load_dataset(directory: Path) -> Dataset:
         DataError: It is not a dataset directory, is damaged or from a newer version, or the folder
             with its images is missing.
     """
+    if not os.path.lexists(directory):  # no error below a folder that may not be entered
+        raise DataError(
+            f"the dataset {directory} does not exist",
+            "check the path; if it was moved, move it back, or its runs along with it",
+        )
     found = load_description(directory)
     root = directory / found["root"]
     hint = "restore it, or import it from its new path: cnnclf import FOLDER --out NEW_DATASET"

@@ -19,6 +19,7 @@ from typing import Any
 
 from cnnclf.errors import RunError
 from cnnclf.files import read_json
+from cnnclf.full_disks import write_error
 
 try:
     import fcntl
@@ -47,11 +48,15 @@ def holding_run(
         hint: What to do then.
 
     Raises:
-        RunError: Another process holds it.
+        RunError: Another process holds it, or the directory cannot be written.
+        DeviceError: The disk is full.
     """
     place, path = directory.resolve(), directory / LOCK_FILE
     is_recent = _is_recent(directory)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise write_error(path, error, hint="check the owner and mode of that directory") from error
     stopped = threading.Event()
     try:
         is_free = place not in _HELD and _take(descriptor, is_recent=is_recent)

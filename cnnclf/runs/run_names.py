@@ -41,7 +41,6 @@ ROBUSTNESS_FIGURE_FILE = "robustness.png"
 OWNED = (
     PLAN_FILE,
     SETTINGS_FILE,
-    RECORD_FILE,
     HISTORY_FILE,
     TRACE_FILE,
     DESCENT_FILE,
@@ -55,6 +54,7 @@ OWNED = (
     TENSORBOARD,
     WANDB,
     DVCLIVE,
+    RECORD_FILE,  # after the others: without it what is left would be no run, and stay
     LOCK_FILE,
 )
 

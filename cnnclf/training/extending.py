@@ -7,6 +7,7 @@ one continues; with a schedule that falls to the end it therefore rises first, a
 
 import shlex
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,8 @@ class Extension:
         try:
             for name, target in (("best", run.best), ("last", run.last)):
                 shutil.copytree(self.origin.find_checkpoint(name), target, ignore=_NOT_COPIED)
+                for path in (target, *target.rglob("*")):  # of a run that may only be read
+                    path.chmod(path.stat().st_mode | stat.S_IWUSR)
             shutil.copyfile(self.origin.history, run.history)
             if self.had_minutes and self.plan.config.optimizer.schedule != "plateau":
                 drop_rate(run.last)

@@ -165,8 +165,10 @@ def test_only_our_directories_are_datasets(tmp_path: Path) -> None:
 
 
 def test_missing_directory_is_a_data_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match=r"the dataset .*nowhere does not exist$"):
         load_dataset(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="is not a dataset directory"):
+        load_dataset(tmp_path)
 
 
 def test_a_folder_name_that_is_too_long_is_a_data_error(tmp_path: Path) -> None:

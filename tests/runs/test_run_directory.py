@@ -1,8 +1,10 @@
 """Run directories: names, status, refusals, and writing that survives a kill."""
 
+import errno
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from cnnclf.files import write_json_atomic
 from cnnclf.inference.bundle_paths import find_bundle
 from cnnclf.runs import run_opening
 from cnnclf.runs.run_directory import RunDirectory
-from cnnclf.runs.run_listing import list_runs
+from cnnclf.runs.run_listing import list_runs, remove_run
 from cnnclf.runs.run_names import RECORD_FILE, RUN_VERSION
 from cnnclf.runs.run_opening import (
     check_new_run,
@@ -354,3 +356,21 @@ def test_a_run_of_another_command_is_refused_with_what_works_for_it(
     ) as caught:
         run.check_command(other)
     assert caught.value.hint == hint.format(run.path)
+
+
+def test_a_run_that_could_not_be_removed_whole_can_be_removed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path / "run")
+    run.update_run(status="finished")
+    run.best.mkdir(parents=True)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        with pytest.raises(RunError, match="cannot write"):
+            remove_run(run)
+    assert remove_run(open_run(run.path)) == []
+    assert not run.path.exists()

@@ -109,6 +109,12 @@ def test_force_takes_a_run_for_interrupted(tmp_path: Path) -> None:
         assert run.status() is RunStatus.INTERRUPTED
 
 
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).mkdir()  # another error than that of a user who may not write
+    with pytest.raises(RunError, match=f"cannot write {tmp_path}"), holding_run(tmp_path):
+        pass
+
+
 def test_what_was_never_locked_is_unknown(tmp_path: Path) -> None:
     assert is_held(tmp_path) is None
 

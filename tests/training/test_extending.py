@@ -1,6 +1,7 @@
 """More epochs of a finished run: exactly those of a run that was planned for all of them."""
 
 import json
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -127,6 +128,14 @@ def test_a_run_that_patience_ended_can_be_extended(
     more = extend(plan(tmp_path / "run", epochs=3), tmp_path / "more", shapes)
     assert more.state.epoch == 3
     assert more.run.read_record()["why_ended"] is None
+
+
+def test_a_run_that_may_only_be_read_can_be_extended(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(tmp_path / "run", **CONSTANT | {"training.epochs": 2})
+    for path in (tmp_path / "run" / "checkpoints").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    begun = plan(tmp_path / "run", epochs=3).begin(create_run(tmp_path / "more"))
+    assert all(path.stat().st_mode & stat.S_IWUSR for path in begun.checkpoints.rglob("*"))
 
 
 def test_what_cannot_be_extended_is_refused(train_tiny: Train, tmp_path: Path) -> None:
