@@ -328,11 +328,17 @@ def _train(
         phase = {"phase": row.phase} if trainer.has_phases else {}
         progress.row("epochs", phase | epoch_cells(row, is_best=is_best))
 
+    def make_tracked() -> "RunDirectory":
+        run = make_run()
+        if request.track or "track" in run.read_record():
+            run.update_run(track=request.track)  # for the command that continues it
+        return run
+
     with open_tracking(request.track, progress) as tracking:
         result = execute_plan(
             plan,
             dataset,
-            make_run=lambda: tracking.watch(make_run()),
+            make_run=lambda: tracking.watch(make_tracked()),
             progress=progress,
             resume=resume,
             listeners=[show_epoch, tracking.on_epoch],

@@ -235,9 +235,12 @@ class RunDirectory:
         """The command that continues this run; its plan has the command that started it.
 
         Raises:
-            RunError: The plan is damaged.
+            RunError: The plan or the record is damaged.
         """
-        return f"cnnclf {self.read_command()} --resume {shlex.quote(str(self.path))}"
+        words = ["cnnclf", self.read_command(), "--resume", str(self.path)]
+        for target in self.read_record().get("track") or ():
+            words += ["--track", str(target)]
+        return shlex.join(words)
 
     def evaluate_hint(self) -> str:
         """Say how figures of this run are had: by evaluating it, or first by continuing it.

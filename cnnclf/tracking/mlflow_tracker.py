@@ -24,14 +24,33 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_SQLITE = "sqlite:///"
 _STATUS = {RunStatus.FINISHED: "FINISHED", RunStatus.FAILED: "FAILED"}
+
+
+def find_store(run: RunDirectory, uri: str) -> str:
+    """Return the URI of the store that a run is in, if `uri` names it; else `uri`.
+
+    A relative path is that of the working directory in which tracking began, if it is still there.
+    """
+    known = run.read_record().get("mlflow") or {}
+    store = str(known.get("store"))
+    is_there = not store.startswith(_SQLITE) or Path(store.removeprefix(_SQLITE)).is_file()
+    is_meant = known.get("uri") == uri or store == _whole(uri)
+    return store if "store" in known and is_meant and is_there else uri
+
+
+def _whole(uri: str) -> str:
+    """Return a URI with the whole path of its file, which other working directories understand."""
+    path = uri.removeprefix(_SQLITE)
+    return uri if path == uri else _SQLITE + os.path.abspath(path)  # noqa: PTH100 - of a URI
 
 
 class MlflowTracker:
     """A run of the experiment that has the name of the dataset.
 
-    A run that is resumed continues in the same run of MLflow, whose name is kept in run.json; if
-    the store no longer has it, in another one.
+    A run that is resumed continues in the same run of MLflow, whose name is kept in run.json, from
+    any working directory; if the store no longer has it, in another one.
 
     Args:
         uri: Of the store, such as `sqlite:///mlflow.db` or `http://host:5000`.
@@ -58,11 +77,13 @@ class MlflowTracker:
         """Create the run, or find the one that is continued; log the settings."""
         from mlflow.entities import Param
 
+        given, known = self._uri, run.read_record().get("mlflow") or {}
+        self._uri = _whole(find_store(run, given) if self._continues else given)
         self._client = self._client_class(tracking_uri=self._uri)
-        known = run.read_record().get("mlflow") or {}
-        if self._continues and known.get("uri") == self._uri:
+        if self._continues and (known.get("uri") == given or known.get("store") == self._uri):
             self._id = str(known["run"])
             if self._has_run():
+                self._client.update_run(self._id, status="RUNNING")
                 return
             words = ["cnnclf", "runs", "export", str(run.path), "--to", f"mlflow:{self._uri}"]
             self._progress.warn(
@@ -85,7 +106,7 @@ class MlflowTracker:
         for first in range(0, len(params), _BATCH):
             self._client.log_batch(self._id, params=params[first : first + _BATCH])
         if self._continues:
-            run.update_run(mlflow={"uri": self._uri, "run": self._id})
+            run.update_run(mlflow={"uri": given, "store": self._uri, "run": self._id})
 
     def _place_files(self, name: str) -> str | None:
         """Return where the files of an experiment go: beside the store, wherever training runs.
@@ -123,7 +144,15 @@ class MlflowTracker:
             self._client.log_batch(self._id, metrics=metrics)
 
     def end(self, run: RunDirectory, *, time_s: float) -> None:
-        """Log metrics, figures and the best checkpoint, and end the run."""
+        """Log metrics, figures and the best checkpoint, and end the run, whatever fails."""
+        status = "FAILED"
+        try:
+            self._log_results(run, time_s=time_s)
+            status = _STATUS.get(run.status(), "KILLED")
+        finally:
+            self._client.set_terminated(self._id, status, end_time=round(1000 * time_s))
+
+    def _log_results(self, run: RunDirectory, *, time_s: float) -> None:
         self.log(read_figures(run), epoch=0, time_s=time_s)
         for path in list_images(run).values():
             self._client.log_artifact(self._id, str(path), "figures")
@@ -136,5 +165,3 @@ class MlflowTracker:
                 ignored = shutil.ignore_patterns("engine-cache", ".*")
                 shutil.copytree(run.best, bundle, ignore=ignored)
                 self._client.log_artifacts(self._id, str(bundle), "bundle")
-        status = _STATUS.get(run.status(), "KILLED")
-        self._client.set_terminated(self._id, status, end_time=round(1000 * time_s))

@@ -16,7 +16,7 @@ from cnnclf.progress import Progress, Silent
 from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import DVCLIVE, WANDB
 from cnnclf.tracking.dvclive_tracker import DvcliveTracker
-from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker
+from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker, find_store
 from cnnclf.tracking.session_trackers import SessionTracker
 from cnnclf.tracking.tensorboard_tracker import TensorboardTracker, find_place
 from cnnclf.tracking.tracker import Tracker, epoch_figures
@@ -51,7 +51,7 @@ def viewing_command(target: str, run: RunDirectory) -> str:
     if name == "tensorboard":
         return shlex.join(["tensorboard", "--logdir", place or str(run.path.parent)])
     if name == "mlflow":
-        uri = place or DEFAULT_URI
+        uri = find_store(run, place or DEFAULT_URI)
         if uri.startswith(_ADDRESSES):
             return uri
         command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])

@@ -374,3 +374,12 @@ def test_a_run_that_could_not_be_removed_whole_can_be_removed_again(
             remove_run(run)
     assert remove_run(open_run(run.path)) == []
     assert not run.path.exists()
+
+
+def test_the_command_that_continues_a_run_tracks_it_again(tmp_path: Path) -> None:
+    run = create_run(tmp_path)
+    assert run.resume_command() == f"cnnclf train --resume {tmp_path}"
+    run.update_run(track=["mlflow:sqlite:///my runs.db", "dvclive"])
+    assert run.resume_command().endswith(
+        f"{tmp_path} --track 'mlflow:sqlite:///my runs.db' --track dvclive"
+    )

@@ -172,6 +172,21 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     assert len(find_run(uri)[1]) == 2
     live = read_json(run.record)["mlflow"]["run"]
     assert len(client.get_metric_history(live, "loss")) == 2
+    # also from another working directory, and by its whole path
+    run.update_run(status="interrupted")
+    monkeypatch.chdir(board)
+    assert track_epoch(run, "mlflow:sqlite:///other.db", row=ROWS[0]) == []
+    other = f"sqlite:///{board / 'other.db'}"
+    assert find_run(other)[1][0].info.status == "KILLED"
+    monkeypatch.chdir(elsewhere)
+    assert viewing_command("mlflow:sqlite:///other.db", run).endswith(other)
+    run.update_run(status="finished")
+    for target in ("mlflow:sqlite:///other.db", f"mlflow:{other}"):
+        assert track_epoch(run, target, row=ROWS[1]) == []
+        assert [each.info.status for each in find_run(other)[1]] == ["FINISHED"]
+    assert not list(elsewhere.iterdir())
+    monkeypatch.chdir(board)
+    run.update_run(mlflow={"uri": uri, "store": uri, "run": live})
     # one that is gone is replaced
     client.delete_run(live)
     [warning] = track_epoch(run, f"mlflow:{uri}", row=ROWS[1])
@@ -183,6 +198,17 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     last = read_json(run.record)["mlflow"]["run"]
     assert client.get_run(last).data.params["optimizer.name"] == "adamw"
     assert len(client.get_metric_history(last, "loss")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of the packages that MLflow uses
+def test_an_export_that_fails_ends_its_run_of_mlflow(run: RunDirectory, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    (tmp_path / "mlruns").touch()  # files go there
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.raises(RunError, match="was not exported"):
+        export_run(run, f"mlflow:{uri}")
+    assert [each.info.status for each in find_run(uri)[1]] == ["FAILED"]
 
 
 @pytest.mark.filterwarnings("default")  # of the package
