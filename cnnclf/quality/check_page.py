@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from html import escape
@@ -125,7 +126,8 @@ def _render_contents(found: Found) -> str:
 
 
 def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidence) -> str:
-    cards = "".join(_render_card(finding, evidence) for finding in findings[:_MAX_CARDS])
+    shown = findings[:_MAX_CARDS] if check.name == SUSPECTS else _spread(findings)  # those: ranked
+    cards = "".join(_render_card(finding, evidence) for finding in shown)
     more = len(findings) - _MAX_CARDS
     rest = f'<p class="dim">and {more:,} more in findings.csv</p>' if more > 0 else ""
     severity = findings[0].severity
@@ -142,6 +144,17 @@ def _render_section(check: Check, findings: Sequence[Finding], evidence: Evidenc
         f"{judge}<p>Effect: {_text(check.effect)}.</p><p>Action: {_text(action)}.</p>"
         f'<ul class="cards">{cards}</ul>{rest}</section>'
     )
+
+
+def _spread(findings: Sequence[Finding]) -> list[Finding]:
+    """Choose the findings that have a card: of each class and split, or filters would find none."""
+    counts: Counter[tuple[str, str]] = Counter()
+    turns = []
+    for finding in findings:
+        counts[finding.label, finding.split] += 1
+        turns.append(counts[finding.label, finding.split])
+    rows = sorted(range(len(findings)), key=turns.__getitem__)[:_MAX_CARDS]
+    return [findings[row] for row in sorted(rows)]
 
 
 def _render_card(finding: Finding, evidence: Evidence) -> str:

@@ -192,6 +192,21 @@ def test_keys_walk_and_mark_in_a_browser(
     assert 112 < min(found["images"]) <= max(found["images"]) <= 160
 
 
+def test_of_many_findings_some_of_each_class_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = DrawnSet(tmp_path / "drawn")
+    drawn.add("blank.png", Image.new("RGB", (96, 96)), "box")
+    dataset = drawn.import_into(tmp_path / "dataset")
+    report, evidence = check_dataset(dataset, config=CheckConfig(), progress=Silent())
+    [(check, [first])] = [each for each in report.by_check() if each[0].name == "uniform"]
+    many = [replace(first, label=label, message=f"no {n}") for n, label in enumerate("aaaba")]
+    monkeypatch.setattr(check_page, "_MAX_CARDS", 3)
+    content = check_page.render_page([(check, many)], evidence, not_run={})
+    assert re.findall(r"<p>no (\d)</p>", content) == ["0", "1", "3"]
+    assert "and 2 more in findings.csv" in content
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 def test_filters_show_every_class_and_hidden_findings_are_not_marked(tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
