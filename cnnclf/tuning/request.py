@@ -85,7 +85,8 @@ class SearchRequest:
                 f"{directory} is not a tuning directory: it has no {SEARCH_FILE}",
                 "start one: cnnclf tune DATASET",
             )
-        content = read_json(path)
+        hint = "start another search: cnnclf tune DATASET"
+        content = read_json(path, hint=hint)
         check_version(content, _VERSION, path=path)
         try:
             command = content.get("command", "train")
@@ -100,7 +101,7 @@ class SearchRequest:
             )
         except (LookupError, TypeError, ConfigError) as error:
             reason = describe_fault(error)
-            raise RunError(f"{path} is damaged: {reason}", "start another search") from error
+            raise RunError(f"{path} is damaged: {reason}", hint) from error
 
     def plan(self, settings: Mapping[str, Any], dataset: Dataset, *, seed: int = 0) -> AnyPlan:
         """Plan the training of a configuration.

@@ -94,9 +94,8 @@ def _read_result(directory: Path) -> _Result:
             f"the search {directory} is not finished: it has no {RESULT_FILE}",
             f"continue it: {again}",
         )
+    hint = f"write it again: {again}"
     try:
-        return _Result(**read_json(path))
+        return _Result(**read_json(path, hint=hint))
     except ValidationError as error:
-        raise RunError(
-            f"{path} is damaged: {describe_fault(error)}", f"write it again: {again}"
-        ) from error
+        raise RunError(f"{path} is damaged: {describe_fault(error)}", hint) from error

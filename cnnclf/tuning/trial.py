@@ -1,6 +1,7 @@
 """A trial: an ordinary run directory that is trained up to an epoch, and later continued."""
 
 import gc
+import shlex
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from cnnclf.planning.finetune_plan import FinetunePlan
 from cnnclf.planning.plan import parse_plan
 from cnnclf.progress import Progress
 from cnnclf.runs.run_directory import RunDirectory, RunStatus, still_training
-from cnnclf.runs.run_opening import create_run
+from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.tracking.tracking import open_tracking
 from cnnclf.training.epochs import EpochRow, StopRequest
 from cnnclf.training.fitting.state import Score, TrainingState
@@ -122,14 +123,23 @@ class TrialOutcome:
 
 
 def read_outcome(path: Path) -> TrialOutcome:
-    """Read what a trial did so far; one that was never started did nothing."""
+    """Read what a trial did so far; one that was never started did nothing.
+
+    Raises:
+        RunError: It is damaged.
+    """
     run = RunDirectory(path)
-    if not run.record.exists():
+    if not (run.record.exists() or run.plan.exists()):
         return TrialOutcome()
-    record = run.read_record()
+    try:
+        record = open_run(path).read_record()
+        is_finished = run.status() is RunStatus.FINISHED
+        history = read_epochs(run) if is_finished or find_whole_directory(run.last) else []
+    except RunError as error:
+        again = f"to train this trial again, first: rm -r {shlex.quote(str(path))}"
+        raise RunError(error.message, again) from error
     problem = str(record.get("problem") or "")
-    history = read_epochs(run) if find_whole_directory(run.last) else []
-    is_over = bool(problem) or run.status() is RunStatus.FINISHED
+    is_over = bool(problem) or is_finished
     trained_s = sum(row.seconds for row in history)  # a kill adds nothing to the record
     wall_s = max(float(record.get("wall_s") or 0.0), trained_s)
     return TrialOutcome(

@@ -1,5 +1,6 @@
 """Trials that are trained for real, in legs."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from cnnclf.config import TrainConfig, load_config
 from cnnclf.data.manifest import load_dataset
+from cnnclf.errors import RunError
 from cnnclf.importers import import_source
 from cnnclf.planning.train_plan import plan_training
 from cnnclf.progress import Silent
@@ -105,6 +107,22 @@ def test_a_trial_whose_process_is_killed_three_times_fails(
     assert found.is_over
     assert progress.warnings == [found.problem]
     assert "was killed 3 times after epoch 0" in found.problem
+
+
+def test_a_finished_trial_counts_without_the_state_that_continues_it(tmp_path: Path) -> None:
+    path = tmp_path / "007"
+    assert trial.read_outcome(path).epochs == 0
+    shutil.copytree("sample_data/tiny_run", path)
+    assert not (path / "checkpoints" / "last").exists()
+    found = trial.read_outcome(path)
+    assert found.is_whole
+    assert found.epochs == len((path / "history.csv").read_text().splitlines()) - 1 > 0
+    (path / "run.json").write_text("{")
+    for _ in range(2):
+        with pytest.raises(RunError, match="is damaged") as caught:
+            trial.read_outcome(path)
+        assert caught.value.hint == f"to train this trial again, first: rm -r {path}"
+        (path / "run.json").unlink(missing_ok=True)
 
 
 def test_only_the_last_networks_are_kept() -> None:
