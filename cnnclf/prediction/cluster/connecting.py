@@ -29,6 +29,7 @@ from cnnclf.errors import (
 )
 from cnnclf.hardware import count_usable_cpus
 from cnnclf.runtime import quiet
+from cnnclf.signals import deferring_signals
 
 OWN = "local"
 ANY = "auto"
@@ -165,7 +166,9 @@ def _join(ray: Any, address: str, *, verbose: bool) -> None:
         }
     for tries_left in (1, 0):
         try:
-            ray.init(**settings)
+            # a cluster that is stopped while it starts leaves processes for a minute
+            with deferring_signals() if address == OWN else contextlib.nullcontext():
+                ray.init(**settings)
         except (ConnectionError, RuntimeError, OSError, ray.exceptions.RayError) as error:
             raise _explain_refusal(error, address) from error
         except Exception as error:

@@ -1,5 +1,7 @@
 """What is said when a cluster cannot be joined, or breaks off."""
 
+import signal
+
 import pytest
 
 from cnnclf.errors import DeviceError, MissingPackageError
@@ -114,3 +116,21 @@ def test_a_busy_machine_gets_a_second_try() -> None:
         _join(SlowRay(2), "local", verbose=False)
     with pytest.raises(ZeroDivisionError):
         _join(SlowRay(1, ZeroDivisionError), "local", verbose=False)
+
+
+def test_a_cluster_that_starts_is_not_stopped_before_it_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = SlowRay(0)
+
+    def interrupt(**_: object) -> None:
+        signal.raise_signal(signal.SIGINT)  # its processes would stay for a minute
+        started.calls.append("started")
+
+    monkeypatch.setattr(started, "init", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _join(started, "local", verbose=False)
+    assert started.calls == ["started"]
+    with pytest.raises(KeyboardInterrupt):
+        _join(started, "auto", verbose=False)
+    assert started.calls == ["started"]
