@@ -33,11 +33,6 @@ RECORD_FIGURES = {
 }
 
 
-def read_plan(directory: RunDirectory) -> dict[str, Any]:
-    """Read plan.json; a run that was stopped before its plan was written has none."""
-    return read_json(directory.plan) if directory.plan.exists() else {}
-
-
 def read_evaluations(directory: RunDirectory) -> dict[str, dict[str, Any]]:
     """Read the metrics of each split that was evaluated, as one flat mapping each."""
     found = {}

@@ -25,6 +25,7 @@ from cnnclf.images.decode import InputSpec
 from cnnclf.images.modes import is_gray_mode
 from cnnclf.names import count_of, name_some
 from cnnclf.quality.fact_cache import load_errors
+from cnnclf.runs.run_directory import COPY_HINT
 
 PLAN_VERSION = 1
 
@@ -156,13 +157,12 @@ def parse_plan(path: Path, parse: Callable[[Mapping[str, Any]], _Parsed]) -> _Pa
     Raises:
         RunError: It is missing, damaged, from a newer version or of another command.
     """
-    hint = "copy the whole run directory again, or train again"
-    content = read_json(path, hint=hint)
+    content = read_json(path, hint=COPY_HINT)
     check_version({"version": content.get("plan_version")}, PLAN_VERSION, path=path)
     try:
         return parse(content)
     except _DAMAGE as error:
-        raise RunError(f"{path} is damaged: {describe_fault(error)}", hint) from error
+        raise RunError(f"{path} is damaged: {describe_fault(error)}", COPY_HINT) from error
 
 
 def count_threads(threads: int | str) -> int:

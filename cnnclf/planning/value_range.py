@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from cnnclf.data.bit_depth import ValueRange, find_bits, to_range
 from cnnclf.data.manifest import Dataset
-from cnnclf.files import read_json
 from cnnclf.images.input_spec import InputSpec
 from cnnclf.runs.run_directory import RunDirectory, section
 
@@ -45,7 +44,7 @@ def show_as_trained(dataset: Dataset, run: RunDirectory) -> Dataset:
     Raises:
         RunError, ConfigError: The plan is damaged.
     """
-    spec = section(read_json(run.plan), "input_spec") if run.plan.exists() else {}
+    spec = section(run.read_plan(), "input_spec")
     if not spec:
         return dataset
     return replace(dataset, shown_range=InputSpec.from_dict(spec).value_range)

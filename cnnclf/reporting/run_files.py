@@ -96,7 +96,7 @@ def read_run(path: Path) -> RunFiles:
         run,
         str(run.status()),
         run.read_record(),
-        read_json(run.plan) if run.plan.exists() else {},
+        run.read_plan(),
         read_rows(run.history),
         read_rows(run.trace),
         _read_evaluations(run),
@@ -136,7 +136,10 @@ def _explain(key: str, reasons: Figures, given: Figures) -> str:
 
 def _read_evaluations(run: RunDirectory) -> list[Evaluation]:
     files = sorted((run.path / EVALUATION).glob(f"*/{METRICS_FILE}"))
-    found = [Evaluation(file.parent.name, file.parent, read_json(file)) for file in files]
+    found = [
+        Evaluation(file.parent.name, file.parent, read_json(file, hint=run.evaluate_hint()))
+        for file in files
+    ]
     ranks = {name: rank for rank, name in enumerate(("test", "val", "train"))}
     return sorted(found, key=lambda each: ranks.get(each.name, len(ranks)))
 

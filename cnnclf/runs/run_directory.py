@@ -43,6 +43,8 @@ _FIGURES = (
     "epochs", "best_epoch", "best_val_accuracy", "parameters", "fit_s", "wall_s", "images_per_s",
     "data_wait_share",
 )  # fmt: skip
+COPY_HINT = "copy the whole run directory again, or train again"
+
 _MAX_PID = 2**31 - 1
 
 
@@ -252,14 +254,21 @@ class RunDirectory:
             return f"evaluate it: cnnclf evaluate {shlex.quote(str(self.path))}"
         return f"continue it: {self.resume_command()}"
 
+    def read_plan(self) -> dict[str, Any]:
+        """Read plan.json; empty for a run that was stopped before its plan was written.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        return read_json(self.plan, hint=COPY_HINT) if self.plan.exists() else {}
+
     def read_command(self) -> str:
         """Read from the plan which command started the run.
 
         Raises:
             RunError: The plan is damaged.
         """
-        plan = read_json(self.plan) if self.plan.exists() else {}
-        return str(plan.get("command", "train"))
+        return str(self.read_plan().get("command", "train"))
 
     def check_command(self, command: str) -> None:
         """Refuse a run that another command started.
@@ -287,7 +296,7 @@ class RunDirectory:
         path = shlex.quote(str(self.path))
         if self.read_command() == "train":
             return f"for more epochs: cnnclf train --extend {path} --epochs N"
-        dataset = section(read_json(self.plan), "dataset").get("path", "DATASET")
+        dataset = section(self.read_plan(), "dataset").get("path", "DATASET")
         return (
             "for more epochs, train again with its settings: cnnclf finetune "
             f"{shlex.quote(str(dataset))} --config {path} --tail-epochs N"
@@ -308,7 +317,7 @@ class RunDirectory:
             what = "is finished" if other is None else f"has {CHECKPOINTS}/{other.name}"
             raise RunError(
                 f"the run {self.path} is damaged: it {what} but has no {CHECKPOINTS}/{name}",
-                "copy the whole run directory again, or train again",
+                COPY_HINT,
             )
         if status is RunStatus.RUNNING:
             raise RunError(

@@ -12,7 +12,14 @@ from cnnclf import __version__
 from cnnclf.errors import RunError, UsageError
 from cnnclf.files import create_json, list_target, safe_name
 from cnnclf.full_disks import check_writable, write_error
-from cnnclf.runs.run_directory import RunDirectory, RunStatus, list_entries, still_training, utc_now
+from cnnclf.runs.run_directory import (
+    COPY_HINT,
+    RunDirectory,
+    RunStatus,
+    list_entries,
+    still_training,
+    utc_now,
+)
 from cnnclf.runs.run_names import PLAN_FILE, RECORD_FILE, RUN_VERSION, SETTINGS_FILE
 
 
@@ -136,7 +143,7 @@ def open_run(path: Path) -> RunDirectory:
         if run.plan.exists() or run.checkpoints.exists():
             raise RunError(
                 f"the run {path} is damaged: {RECORD_FILE} is missing",
-                "copy the whole run directory again, or train again",
+                COPY_HINT,
             )
         raise RunError(
             f"{path} is not a run directory: it has no {RECORD_FILE}",

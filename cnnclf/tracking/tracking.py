@@ -13,7 +13,7 @@ from cnnclf.files import read_json
 from cnnclf.hardware import read_peak_memory
 from cnnclf.packages import install_command
 from cnnclf.progress import Progress, Silent
-from cnnclf.runs.run_directory import RunDirectory
+from cnnclf.runs.run_directory import COPY_HINT, RunDirectory
 from cnnclf.runs.run_names import DVCLIVE, WANDB
 from cnnclf.tracking.dvclive_tracker import DvcliveTracker
 from cnnclf.tracking.mlflow_tracker import DEFAULT_URI, MlflowTracker, find_store
@@ -227,7 +227,7 @@ def find_events(run: RunDirectory, target: str) -> Path | None:
 def check_export(run: RunDirectory) -> None:
     """Raise RunError if a run cannot be replayed: it is training, damaged or has no epochs."""
     run.check_ended()
-    read_json(run.plan)
+    read_json(run.plan, hint=COPY_HINT)
     read_epochs(run)
     _read_time(run, "created")
 

@@ -22,7 +22,6 @@ from cnnclf.cli.run_figures import (
     list_shown,
     read_evaluations,
     read_export,
-    read_plan,
 )
 from cnnclf.cli.words import format_seconds
 from cnnclf.config import format_setting
@@ -189,7 +188,9 @@ def show_command(run: options.Run) -> ExitCode:
     directory = open_run(run)
     record = directory.read_record()
     problem = _describe(describe_run(directory))["problem"]
-    plan, evaluations = (_read_whole(read, directory) for read in (read_plan, read_evaluations))
+    plan, evaluations = (
+        _read_whole(read, directory) for read in (RunDirectory.read_plan, read_evaluations)
+    )
     exports = [read_export(path) for path in directory.list_exports()]
     out.json(
         {
@@ -265,7 +266,7 @@ def _describe(row: RunRow) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     epochs, val_accuracy = record.get("epochs"), record.get("best_val_accuracy")
     try:
-        plan = read_plan(directory)
+        plan = directory.read_plan()
         if status == RunStatus.FINISHED or plan:
             _check_plan(plan, directory.plan)
         if epochs is None:  # the fit has not ended, or never did

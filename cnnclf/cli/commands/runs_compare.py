@@ -17,7 +17,6 @@ from cnnclf.cli.run_figures import (
     format_typed,
     list_shown,
     read_evaluations,
-    read_plan,
 )
 from cnnclf.errors import CnnclfError, DataError, RunError, UsageError
 from cnnclf.names import count_of, short_names
@@ -55,7 +54,7 @@ def compare_command(
             raise UsageError(f"--out {out_} draws two runs, received {len(runs)}")
         check_output(out_, "--out", endings=(".png",), overwrite=overwrite)
     names = short_names(runs)
-    differing, shown = _compare_settings([read_plan(directory) for directory in directories])
+    differing, shown = _compare_settings([directory.read_plan() for directory in directories])
     figures = _compare_figures(directories)
     words = {f"test {key}": f"test {text}" for key, text in METRICS.items()} | RECORD_FIGURES
     from cnnclf.evaluation.paired_statistics import adjust_for_several

@@ -134,6 +134,8 @@ def test_show_names_what_is_missing_and_shows_the_rest(cli: Cli, runs: Path) -> 
     result = cli("runs", "show", runs / "x_or_o-1")
     assert (result.code, "0.9500" in result.stdout) == (7, True)
     assert f"warning: {plan} is damaged" in " ".join(result.stderr.split())
+    result = cli("runs", "compare", runs / "x_or_o-1", runs / "x_or_o-2")
+    assert (result.code, "copy the whole run directory again" in result.stderr) == (4, True)
     metrics = runs / "x_or_o-2" / "evaluation" / "test" / "metrics.json"
     metrics.write_text("{", encoding="utf-8")
     result = cli("runs", "show", runs / "x_or_o-2")
