@@ -102,6 +102,8 @@ class MlflowTracker:
             experiment, start_time=round(1000 * time_s), run_name=run.title
         )
         self._id = created.info.run_id
+        if not self._continues:  # an export, until it is whole: a kill leaves none that runs
+            self._client.set_terminated(self._id, "FAILED")
         params = [Param(key, value[:_MAX_VALUE]) for key, value in settings.items()]
         for first in range(0, len(params), _BATCH):
             self._client.log_batch(self._id, params=params[first : first + _BATCH])

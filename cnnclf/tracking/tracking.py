@@ -40,18 +40,20 @@ TRACKERS = tuple(_BUILDERS)
 _ADDRESSES = ("http://", "https://")
 
 
-def viewing_command(target: str, run: RunDirectory) -> str:
+def viewing_command(target: str, run: RunDirectory, *, continues: bool = True) -> str:
     """Return the command, or the address, that shows what a tracker wrote of a run.
 
     Args:
         target: As of `build_tracker`.
         run: The run.
+        continues: As of `build_tracker`.
     """
     name, _, place = target.partition(":")
     if name == "tensorboard":
         return shlex.join(["tensorboard", "--logdir", place or str(run.path.parent)])
     if name == "mlflow":
-        uri = find_store(run, place or DEFAULT_URI)
+        uri = place or DEFAULT_URI
+        uri = find_store(run, uri) if continues else uri
         if uri.startswith(_ADDRESSES):
             return uri
         command = shlex.join(["mlflow", "ui", "--backend-store-uri", uri])

@@ -20,6 +20,7 @@ from cnnclf.runs.run_directory import RunDirectory
 from cnnclf.runs.run_names import SEARCH_FILE
 from cnnclf.runs.run_opening import create_run, open_run
 from cnnclf.tracking.dvclive_tracker import find_repository
+from cnnclf.tracking.mlflow_tracker import MlflowTracker
 from cnnclf.tracking.tracker import epoch_figures
 from cnnclf.tracking.tracking import (
     Tracking,
@@ -180,6 +181,8 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
     assert find_run(other)[1][0].info.status == "KILLED"
     monkeypatch.chdir(elsewhere)
     assert viewing_command("mlflow:sqlite:///other.db", run).endswith(other)
+    exported = viewing_command("mlflow:sqlite:///other.db", run, continues=False)
+    assert exported.endswith("sqlite:///other.db")
     run.update_run(status="finished")
     for target in ("mlflow:sqlite:///other.db", f"mlflow:{other}"):
         assert track_epoch(run, target, row=ROWS[1]) == []
@@ -202,13 +205,23 @@ def test_mlflow_gets_the_rows_the_figures_and_the_bundle(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the packages that MLflow uses
-def test_an_export_that_fails_ends_its_run_of_mlflow(run: RunDirectory, tmp_path: Path) -> None:
+def test_an_export_that_fails_ends_its_run_of_mlflow(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("mlflow")
     (tmp_path / "mlruns").touch()  # files go there
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with pytest.raises(RunError, match="was not exported"):
         export_run(run, f"mlflow:{uri}")
     assert [each.info.status for each in find_run(uri)[1]] == ["FAILED"]
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MlflowTracker, "log", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_run(run, f"mlflow:{uri}")
+    assert [each.info.status for each in find_run(uri)[1]] == ["FAILED", "FAILED"]
 
 
 @pytest.mark.filterwarnings("default")  # of the package

@@ -174,7 +174,7 @@ def export_command(
             raise
         exported.append(run.path)
         out.line(f"exported {run.path} to {to}")
-    viewing = dict.fromkeys(viewing_command(to, run) for run in directories)
+    viewing = dict.fromkeys(viewing_command(to, run, continues=False) for run in directories)
     out.json({"exported": exported, "to": to, "view": list(viewing)})
     for command in viewing:
         out.hint(f"to see it: {command}")
