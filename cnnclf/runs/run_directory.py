@@ -237,12 +237,20 @@ class RunDirectory:
         """The command that continues this run; its plan has the command that started it.
 
         Raises:
-            RunError: The plan or the record is damaged.
+            RunError: The plan is damaged.
         """
         words = ["cnnclf", self.read_command(), "--resume", str(self.path)]
-        for target in self.read_record().get("track") or ():
+        for target in self._read_targets():
             words += ["--track", str(target)]
         return shlex.join(words)
+
+    def _read_targets(self) -> list[Any]:
+        """Read what the run is tracked with; a damaged record must not hide how to continue."""
+        try:
+            targets = self.read_record().get("track")
+        except RunError:
+            return []
+        return targets if isinstance(targets, list) else []
 
     def evaluate_hint(self) -> str:
         """Say how figures of this run are had: by evaluating it, or first by continuing it.
