@@ -127,13 +127,6 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     return data
 
 
-def _check_whole(row: dict[str, str]) -> dict[str, str]:
-    """Refuse a line with fewer cells than there are names, as of a file that was cut, or more."""
-    if None in row or None in row.values():
-        raise ValueError
-    return row
-
-
 def is_inside(name: object) -> bool:
     """Tell whether a name from a file names something below the directory of that file.
 
@@ -233,6 +226,13 @@ def read_table(
                 ) from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}", hint) from error
+
+
+def _check_whole(row: dict[str, str]) -> dict[str, str]:
+    """Refuse a line with fewer cells than there are names, as of a file that was cut, or more."""
+    if None in row or None in row.values():
+        raise ValueError
+    return row
 
 
 def name_kind(value: object) -> str:

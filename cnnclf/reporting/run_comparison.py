@@ -16,14 +16,7 @@ from cnnclf.reporting.glossary_links import GlossaryLinks
 from cnnclf.reporting.report_charts import MAX_DOTS
 from cnnclf.reporting.report_evaluation import SHOWN
 from cnnclf.reporting.report_images import make_thumbnail
-from cnnclf.reporting.run_files import (
-    Evaluation,
-    RunFiles,
-    find_lost_epochs,
-    list_choices,
-    list_commands,
-    read_run,
-)
+from cnnclf.reporting.run_files import Evaluation, RunFiles, list_choices, list_commands, read_run
 from cnnclf.reporting.run_report import WrittenReport
 from cnnclf.runs.run_directory import section
 
@@ -52,7 +45,7 @@ def compare_runs(paths: Sequence[Path], *, out: Path) -> WrittenReport:
     runs = [read_run(path) for path in paths]
     names = [str(path) for path in paths]
     tests = [_find_test(files) for files in runs]
-    missing = [lost for files in runs if (lost := find_lost_epochs(files))]
+    missing = [files.lost_epochs for files in runs if files.lost_epochs]
     page = render_page(
         Path(__file__).with_name("comparison.html"),
         title=f"Comparison of {len(runs)} runs",

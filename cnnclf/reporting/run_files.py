@@ -59,6 +59,13 @@ class RunFiles:
         """The name of the directory."""
         return self.directory.path.resolve().name
 
+    @property
+    def lost_epochs(self) -> str:
+        """How many epochs of a finished run its history does not have, in words; "" for none."""
+        epochs = self.record.get("epochs") if self.status == RunStatus.FINISHED else None
+        lost, path = int(epochs or 0) - len(self.history), self.directory.history
+        return f"{path} lacks {count_of(lost, 'epoch')} of the run" if lost > 0 else ""
+
 
 @dataclass(frozen=True)
 class SettingChoice:
@@ -103,14 +110,6 @@ def read_run(path: Path) -> RunFiles:
     )
 
 
-def find_lost_epochs(files: RunFiles) -> str:
-    """Say how many epochs of a finished run its history does not have; "" for none."""
-    epochs = files.record.get("epochs") if files.status == RunStatus.FINISHED else None
-    lost = int(epochs or 0) - len(files.history)
-    path = files.directory.history
-    return f"{path} lacks {count_of(lost, 'epoch')} of the run" if lost > 0 else ""
-
-
 def list_choices(plan: Figures) -> list[SettingChoice]:
     """Return all settings of a plan that have a value."""
     reasons, given = section(plan, "reasons"), section(plan, "given")
@@ -136,9 +135,9 @@ def _explain(key: str, reasons: Figures, given: Figures) -> str:
 
 def _read_evaluations(run: RunDirectory) -> list[Evaluation]:
     files = sorted((run.path / EVALUATION).glob(f"*/{METRICS_FILE}"))
+    hint = run.evaluate_hint()
     found = [
-        Evaluation(file.parent.name, file.parent, read_json(file, hint=run.evaluate_hint()))
-        for file in files
+        Evaluation(file.parent.name, file.parent, read_json(file, hint=hint)) for file in files
     ]
     ranks = {name: rank for rank, name in enumerate(("test", "val", "train"))}
     return sorted(found, key=lambda each: ranks.get(each.name, len(ranks)))

@@ -17,14 +17,7 @@ from cnnclf.reporting.glossary_links import GlossaryLinks
 from cnnclf.reporting.report_charts import draw_history, draw_trace, name_traced
 from cnnclf.reporting.report_evaluation import Missing, describe_evaluation
 from cnnclf.reporting.report_images import choose_samples, open_images
-from cnnclf.reporting.run_files import (
-    Evaluation,
-    RunFiles,
-    find_lost_epochs,
-    list_choices,
-    list_commands,
-    read_run,
-)
+from cnnclf.reporting.run_files import Evaluation, RunFiles, list_choices, list_commands, read_run
 from cnnclf.runs.run_directory import RunStatus, section
 
 if TYPE_CHECKING:
@@ -86,8 +79,8 @@ def report_run(
         missing.notes.append(f"the run is {files.status}: {why or 'this is what there is so far'}")
         if files.status == RunStatus.INTERRUPTED:
             missing.notes[-1] += f"; continue it: {files.directory.resume_command()}"
-    if lost := find_lost_epochs(files):
-        missing.notes.append(lost)
+    if files.lost_epochs:
+        missing.notes.append(files.lost_epochs)
     dataset = missing.attempt("images", lambda: open_images(files, None, progress=progress))
     page = render_page(
         Path(__file__).with_name("report.html"),

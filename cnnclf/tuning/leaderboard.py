@@ -116,11 +116,10 @@ def write_result(result: SearchResult) -> None:
         RunError: A file cannot be written.
         DeviceError: The disk is full.
     """
-    rows = (
-        [*(asdict(row) | {"settings": json_bytes(row.settings).decode()}).values(), words]
-        for row in result.rows
-        for words in [describe_settings(row.settings)]
-    )
+    rows = []
+    for row in result.rows:
+        cells = asdict(row) | {"settings": json_bytes(row.settings).decode()}
+        rows.append([*cells.values(), describe_settings(row.settings)])
     heading = [*asdict(result.rows[0]), "in words"]
     write_csv_atomic(result.directory / LEADERBOARD_FILE, [heading, *rows])
     about = f"# Trial {result.winner} of {base_name(result.directory)}"
