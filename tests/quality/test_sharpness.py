@@ -13,11 +13,9 @@ def blur_by_definition(values: np.ndarray) -> float:
     padded = np.pad(values.astype(np.int64), 4, mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (9, 9))
     sums = windows.sum(axis=(2, 3))
-    count, wide = height // 4 // 4, [width // 4, (width - 1) // 4]
+    count, wide = height // 16, [width // 4, (width - 1) // 4]
     before, after = np.zeros((4, 4)), np.zeros((4, 4))
-    for top in range(0, height // 4 * 4, 4):
-        if top // 4 >= 4 * count:
-            break
+    for top in range(0, 16 * count, 4):
         tile = top // 4 // count
         for row, down, weight in ((top, 1, 2), (top, 0, 1), (top + 1, 0, 1)):
             size = wide[1 - down]
